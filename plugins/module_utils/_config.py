@@ -1,0 +1,226 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Settings: one frozen `PreflightConfig`, filled from flag, environment, file, default, in that order.
+
+The names are the playbook's variables, the TOML keys, and, as `GPS_DENIED_<NAME>`, the environment's. Secrets are
+no fields: `read_secret` reads them where they are used, from a file that only its owner may read or, last, from the
+environment, so that a configuration can be written down and shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ._errors import SettingsError
+
+__all__ = ["SECRET_NAMES", "PreflightConfig", "load_config", "parse_zooms", "read_secret"]
+
+ENVIRONMENT_PREFIX = "GPS_DENIED_"
+CONFIG_FILENAME = "operator-tool.toml"
+SECRET_NAMES = ("flights_api_auth_token", "satellite_provider_api_key")
+MAX_SECRET_BYTES = 16384
+
+
+def _described(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class PreflightConfig:
+    """Everything that may be set, with its default. `~` in paths is the operator's home."""
+
+    cache_staging_root: str = _described(
+        "~/.local/share/gps-denied/staging", "Folder on the workstation for the tile store, runs and reports."
+    )
+    lock_filename: str = _described(".c12.lock", "Name of the lock file under the staging root.")
+    lock_timeout_s: float = _described(0.0, "How long to wait for the lock of another run.")
+    companion_cache_root: str = _described("/var/lib/gps-denied", "Folder of the caches on the companion.")
+    ssh_connect_timeout_s: float = _described(5.0, "How long to wait for a companion's SSH server.")
+    flights_api_base_url: Optional[str] = _described(None, "Base URL of the flights API.")
+    flights_api_auth_token_file: Optional[str] = _described(None, "File with the bearer token of the flights API.")
+    flights_api_timeout_s: float = _described(30.0, "How long one flight may take to resolve through the API, retries included.")
+    flights_dir: Optional[str] = _described(None, "Folder in which flight ids resolve where no flights API is configured.")
+    flight_area_kind: str = _described("corridor", "Area that needs tiles: corridor, bbox or polygon.")
+    flight_bbox_buffer_m: float = _described(250.0, "Buffer around the route (corridor) or its box, in metres.")
+    takeoff_radius_m: float = _described(100.0, "Radius of the disc around the take-off origin, in metres.")
+    max_leg_m: float = _described(100_000.0, "Longest leg between two vertices, in metres; more is taken for a stray vertex.")
+    zooms: Tuple[int, ...] = _described((16, 17, 18), "Zoom levels of the tiles, as 16,17,18 or 16-18.")
+    max_tiles: int = _described(200_000, "Largest number of tiles for one flight.")
+    satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
+    satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
+    tile_source: Optional[str] = _described(None, "Provider profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder.")
+    download_timeout_s: float = _described(14_400.0, "Deadline of the whole download phase.")
+    coverage_tolerance_ratio: float = _described(0.0, "Share of the tiles that may be missing; more ends in exit code 22.")
+    camera_hfov_deg: float = _described(70.0, "Horizontal field of view of the navigation camera, in degrees.")
+    camera_agl_m: float = _described(100.0, "Height above ground at which the camera looks down, in metres.")
+    camera_width_px: int = _described(1280, "Width of the camera's picture in pixels.")
+    camera_height_px: int = _described(720, "Height of the camera's picture in pixels.")
+    model_id: str = _described("orb-vlad", "Descriptor model of the builder.")
+    c10_builder_command: str = _described("c10-builder build", "Command on the companion that builds the index.")
+    build_timeout_s: float = _described(21_600.0, "Longest time that a build may take.")
+    stall_timeout_s: float = _described(90.0, "Silence of the builder that ends the build.")
+    companion_boot_timeout_s: float = _described(60.0, "How long to wait for a companion that is still booting.")
+    companion_known_hosts_file: str = _described(
+        "~/.config/gps-denied/known_hosts", "Pinned host keys of the companions, by vehicle id."
+    )
+    grant_signing_key_file: Optional[str] = _described(None, "OpenSSH key that signs the grant of each activation.")
+    report: Optional[str] = _described(None, "Where the report is written; default: reports/<run>.json under the staging root.")
+    progress_socket: Optional[str] = _described(None, "Datagram socket for progress records; the driver sets it.")
+
+    def __post_init__(self) -> None:
+        if self.flight_area_kind not in ("corridor", "bbox", "polygon"):
+            raise SettingsError(f"flight_area_kind is {self.flight_area_kind!r}: give corridor, bbox or polygon")
+        for name in ("flight_bbox_buffer_m", "takeoff_radius_m", "lock_timeout_s"):
+            if not 0 <= getattr(self, name) < 1e7:
+                raise SettingsError(f"{name} is {getattr(self, name)}: give a number from 0 up")
+        for name in ("camera_agl_m", "camera_width_px", "camera_height_px", "max_tiles", "max_leg_m", "build_timeout_s",
+                     "stall_timeout_s", "download_timeout_s", "flights_api_timeout_s", "ssh_connect_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
+        if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
+            raise SettingsError(f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1")
+        if not 1.0 <= self.camera_hfov_deg <= 170.0:
+            raise SettingsError(f"camera_hfov_deg is {self.camera_hfov_deg}: give degrees from 1 to 170")
+        if not self.zooms or any(not 0 <= zoom <= 24 for zoom in self.zooms):
+            raise SettingsError(f"zooms are {list(self.zooms)}: give at least one from 0 to 24")
+        if "/" in self.lock_filename or not self.lock_filename:
+            raise SettingsError(f"lock_filename is {self.lock_filename!r}: give a plain file name")
+        if not self.companion_cache_root.startswith("/"):
+            raise SettingsError(f"companion_cache_root is {self.companion_cache_root!r}: give an absolute path")
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Plain JSON values, without secrets because there are none in here."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values["zooms"] = list(self.zooms)
+        return values
+
+
+def parse_zooms(text: Any) -> Tuple[int, ...]:
+    """`16-18`, `16,18`, a number or a list of numbers, as sorted distinct zooms."""
+    if isinstance(text, (list, tuple)):
+        parts: List[str] = [str(item) for item in text]
+    else:
+        parts = [part for part in re.split(r"[,\s]+", str(text)) if part]
+    zooms = set()
+    for part in parts:
+        match = re.fullmatch(r"(\d{1,2})(?:(?:-|\.\.)(\d{1,2}))?", part)
+        if match is None:
+            raise SettingsError(f"zooms are {text!r}: give numbers as 16,17,18 or 16-18")
+        first = int(match.group(1))
+        zooms.update(range(first, int(match.group(2) or first) + 1))
+    return tuple(sorted(zooms))
+
+
+def _convert(name: str, default: Any, value: Any) -> Any:
+    if name == "zooms":
+        return parse_zooms(value)
+    try:
+        if isinstance(default, bool) or isinstance(value, bool):
+            raise ValueError
+        if isinstance(default, int):
+            return int(str(value))
+        if isinstance(default, float):
+            return float(str(value))
+    except ValueError:
+        raise SettingsError(f"{name} is {str(value)!r}: give a number") from None
+    text = str(value)
+    return os.path.expanduser(text) if text.startswith("~") else text
+
+
+def _read_toml(path: str) -> Mapping[str, Any]:
+    import tomllib  # Python 3.11; only ever read on the workstation
+
+    try:
+        with open(path, "rb") as stream:
+            return tomllib.load(stream)
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"cannot read settings from {path}: {exc}") from None
+
+
+def load_config(
+    overrides: Mapping[str, Any],
+    *,
+    environ: Optional[Mapping[str, str]] = None,
+    config_file: Optional[str] = None,
+) -> PreflightConfig:
+    """The settings in force.
+
+    Args:
+        overrides: flags or playbook variables; None and "" mean "not given".
+        environ: the environment (default: this process's).
+        config_file: a TOML file; default `operator-tool.toml` in the working folder, where it exists. Relative paths
+            in it count from its folder.
+
+    Raises:
+        SettingsError: an unknown key, or a value out of range.
+    """
+    environ = os.environ if environ is None else environ
+    known = {item.name: item.default for item in fields(PreflightConfig)}
+    path = config_file or environ.get(ENVIRONMENT_PREFIX + "CONFIG")
+    if path is None and os.path.isfile(CONFIG_FILENAME):
+        path = CONFIG_FILENAME
+    from_file: Dict[str, Any] = {}
+    if path is not None:
+        from_file = dict(_read_toml(path))
+        for name in set(from_file) & set(SECRET_NAMES):
+            raise SettingsError(f"{path} holds the secret {name}: put it into a file of its own and name it in {name}_file")
+        for name in sorted(set(from_file) - set(known)):
+            raise SettingsError(f"{path} has an unknown setting {name!r}")
+        for name, value in from_file.items():
+            if name in _PATHS and isinstance(value, str) and not value.startswith("~"):
+                from_file[name] = os.path.join(os.path.dirname(os.path.abspath(path)), value)
+    for name in sorted(set(overrides) - set(known)):
+        raise SettingsError(f"there is no setting {name!r}")
+    values: Dict[str, Any] = {}
+    for name, default in known.items():
+        given = overrides.get(name)
+        if given in (None, "", [], ()):
+            given = environ.get(ENVIRONMENT_PREFIX + name.upper()) or from_file.get(name, default)
+        values[name] = None if given is None else _convert(name, default, given)
+    return PreflightConfig(**values)
+
+
+_PATHS = (
+    "cache_staging_root",
+    "companion_known_hosts_file",
+    "flights_api_auth_token_file",
+    "flights_dir",
+    "grant_signing_key_file",
+    "report",
+    "satellite_provider_api_key_file",
+    "tile_source",
+)
+
+
+def read_secret(config: PreflightConfig, name: str, *, environ: Optional[Mapping[str, str]] = None) -> Optional[str]:
+    """The secret `name` (one of `SECRET_NAMES`), or None where none is configured.
+
+    Raises:
+        SettingsError: its file is missing, open to others, empty or too large.
+    """
+    environ = os.environ if environ is None else environ
+    path = getattr(config, name + "_file")
+    if path is None:
+        return environ.get(ENVIRONMENT_PREFIX + name.upper()) or None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+                raise SettingsError(f"{name}_file {path} is open to others", remediation=f"Run: chmod 600 {path}")
+            content = stream.read(MAX_SECRET_BYTES + 1)
+    except OSError as exc:
+        raise SettingsError(f"cannot read {name}_file {path}: {exc.strerror}") from None
+    try:
+        text = content.decode("ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(content) > MAX_SECRET_BYTES or "\n" in text:
+        raise SettingsError(f"{name}_file {path} does not hold one line of plain text")
+    return text
