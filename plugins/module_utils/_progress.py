@@ -1,0 +1,104 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Progress records: to the driver's socket where there is one, else to the terminal, and always to the run's log.
+
+    {"v":1,"run":…,"seq":…,"t":"phase|progress|line|warning|report","phase":…,"host":…,"done":…,"total":…,"unit":…,"text":…}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from typing import Any, Callable, Dict, Optional
+
+from ._errors import FailurePhase
+
+__all__ = ["PROGRESS_LOG_FILENAME", "ProgressSink", "describe"]
+
+PROGRESS_LOG_FILENAME = "progress.ndjson"
+MAX_LOG_BYTES = 256 * 1024 * 1024
+MAX_TEXT_CHARS = 4096
+DISPLAY_INTERVAL_S = 2.0
+
+
+def describe(record: Dict[str, Any]) -> str:
+    """One line of text for people."""
+    where = f"[{record['host']}] " if record.get("host") else ""
+    phase = str(record.get("phase") or "").replace("_", " ")
+    done, total, unit = record.get("done"), record.get("total"), record.get("unit") or ""
+    amount = ""
+    if done is not None:
+        amount = f" {done}/{total} {unit}" if total is not None else f" {done} {unit}"
+    text = f" {record['text']}" if record.get("text") else ""
+    return f"{where}{phase}:{amount.rstrip()}{text}"
+
+
+class ProgressSink:
+    """Sends records; never raises, because progress is not worth a failed run.
+
+    Args:
+        display: prints one line for people; called at most every two seconds for each phase, and for each phase's end.
+        redact: takes secrets out of a text.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        run_dir: str,
+        socket_path: Optional[str],
+        display: Callable[[str], None],
+        redact: Callable[[str], str],
+        host: Optional[str] = None,
+    ) -> None:
+        self._run_id, self._host, self._redact, self._display = run_id, host, redact, display
+        self._log_path = os.path.join(run_dir, PROGRESS_LOG_FILENAME)
+        self._socket_path = socket_path
+        self._socket: Optional[socket.socket] = None
+        self._seq = 0
+        self._displayed_at: Dict[str, float] = {}
+
+    def emit(self, kind: str, *, phase: Optional[FailurePhase] = None, text: Optional[str] = None, **fields: Any) -> None:
+        """Send one record; `fields` are done, total, unit and what else a record may carry."""
+        self._seq += 1
+        record: Dict[str, Any] = {"v": 1, "run": self._run_id, "seq": self._seq, "t": kind}
+        record.update(phase=phase.value if phase else None, host=self._host, done=None, total=None, unit=None)
+        record.update(fields)
+        record["text"] = None if text is None else self._redact(text)[:MAX_TEXT_CHARS]
+        line = json.dumps(record, separators=(",", ":"), default=str).encode()
+        with contextlib.suppress(OSError):
+            self._log(line)
+        if self._socket_path:
+            with contextlib.suppress(OSError):
+                self._send(line)
+        elif self._due(record):
+            self._display(describe(record))
+
+    def _log(self, line: bytes) -> None:
+        descriptor = os.open(self._log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < MAX_LOG_BYTES:
+                os.write(descriptor, line + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def _send(self, line: bytes) -> None:
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.settimeout(0.2)
+        self._socket.sendto(line, str(self._socket_path))
+
+    def _due(self, record: Dict[str, Any]) -> bool:
+        if record["t"] in ("warning", "phase", "report"):
+            return True
+        now, key = time.monotonic(), str(record["phase"])
+        finished = record["done"] is not None and record["done"] == record["total"]
+        if not finished and now - self._displayed_at.get(key, -DISPLAY_INTERVAL_S) < DISPLAY_INTERVAL_S:
+            return False
+        self._displayed_at[key] = now
+        return True
