@@ -65,11 +65,12 @@ class PreflightConfig:
     c10_builder_command: str = _described("c10-builder build", "Command on the companion that builds the index.")
     build_timeout_s: float = _described(21_600.0, "Longest time that a build may take.")
     stall_timeout_s: float = _described(90.0, "Silence of the builder that ends the build.")
-    companion_boot_timeout_s: float = _described(60.0, "How long to wait for a companion that is still booting.")
+    companion_boot_timeout_s: float = _described(20.0, "How long to wait for a companion that is still booting.")
     companion_known_hosts_file: str = _described(
         "~/.config/gps-denied/known_hosts", "Pinned host keys of the companions, by vehicle id."
     )
     grant_signing_key_file: Optional[str] = _described(None, "OpenSSH key that signs the grant of each activation.")
+    inventory: Optional[str] = _described(None, "Ansible inventory with the group companions; the driver passes it on.")
     report: Optional[str] = _described(None, "Where the report is written; default: reports/<run>.json under the staging root.")
     progress_socket: Optional[str] = _described(None, "Datagram socket for progress records; the driver sets it.")
 
@@ -173,7 +174,7 @@ def load_config(
         for name in sorted(set(from_file) - set(known)):
             raise SettingsError(f"{path} has an unknown setting {name!r}")
         for name, value in from_file.items():
-            if name in _PATHS and isinstance(value, str) and not value.startswith("~"):
+            if name in _PATHS and isinstance(value, str) and not value.startswith(("~", "/")):
                 from_file[name] = os.path.join(os.path.dirname(os.path.abspath(path)), value)
     for name in sorted(set(overrides) - set(known)):
         raise SettingsError(f"there is no setting {name!r}")
@@ -188,10 +189,12 @@ def load_config(
 
 _PATHS = (
     "cache_staging_root",
+    "companion_cache_root",
     "companion_known_hosts_file",
     "flights_api_auth_token_file",
     "flights_dir",
     "grant_signing_key_file",
+    "inventory",
     "report",
     "satellite_provider_api_key_file",
     "tile_source",

@@ -62,6 +62,7 @@ def acquire_lock(lock_path: str, *, run_id: str, serves_pid: int, timeout_s: flo
             answer = process.stdout.readline().strip()
         process.stdout.close()
     if answer == b"OK":
+        process.returncode = 0  # it outlives this process on purpose: nobody here reaps it
         return process.pid
     with contextlib.suppress(ProcessLookupError):
         process.kill()

@@ -80,11 +80,11 @@ class Run:
         with open(self.path("flight.json"), "rb") as stream:
             return from_plain(Flight, json.load(stream))
 
-    def facts(self) -> Dict[str, Any]:
-        """What the workstation's doors have recorded so far."""
+    def facts(self, *, host: Optional[str] = None) -> Dict[str, Any]:
+        """What the doors have recorded so far about one companion, or (None) about the workstation's part."""
         found: Dict[str, Any] = {}
         for entry in read_journal(self.run_dir):
-            if entry["kind"] == "fact" and entry["host"] is None:
+            if entry["kind"] == "fact" and entry["host"] == host:
                 found.update(entry["data"])
         return found
 

@@ -1,0 +1,28 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Take the companion's own lock, so that no second workstation interleaves. Documentation: the module file of the same name."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import Any, Dict
+
+from ..module_utils._errors import FailurePhase
+from ..module_utils._run import Run
+from ..plugin_utils._companion_action import CompanionAction
+
+
+class ActionModule(CompanionAction):
+    phase = FailurePhase.COMPANION_BRINGUP
+
+    def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        if self._task.check_mode:
+            return {"changed": True}
+        holder = f"run {run.run_id} of {getpass.getuser()} on {socket.gethostname()}"
+        lock = {"root": run.config.companion_cache_root, "run_id": run.run_id, "holder": holder, "state": "acquired"}
+        token = self.module("cache_lock", lock, task_vars)["cache"]["token"]
+        run.journal.record("fact", phase=self.phase, host=self.host, lock_token=token)
+        return {"changed": True}

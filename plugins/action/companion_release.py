@@ -1,0 +1,34 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Free the companion's lock and remove what the run left there. Documentation: the module file of the same name."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from ..module_utils._errors import CacheBuildError
+from ..module_utils._run import Run
+from ..plugin_utils._companion_action import CompanionAction
+
+
+class ActionModule(CompanionAction):
+    """Best effort: a companion that has gone away is not made to fail twice; its next run clears the same folders."""
+
+    def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        facts = self.facts_of(run)
+        token = facts.get("lock_token")
+        if token is None or self._task.check_mode:
+            return {}
+        root = run.config.companion_cache_root
+        folders = [f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}"]
+        if facts.get("outcome") == "success":
+            folders.append(f"{root}/incoming/{run.facts()['archive']['sha256'][:16]}")
+        try:
+            self.command("rm", "-rf", "--", *folders)
+            lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
+            self.module("cache_lock", lock, task_vars)
+        except CacheBuildError as exc:
+            run.journal.record("warning", host=self.host, text=f"could not clean up on {self.host}: {exc.message}")
+        return {"changed": True}

@@ -1,0 +1,68 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Download what is missing, prove the coverage, cut the flight's archive. Documentation: the module file of the same name."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict
+
+from ..module_utils._config import read_secret
+from ..module_utils._errors import FailurePhase
+from ..module_utils._lock import holder_is_alive
+from ..module_utils._report import to_plain
+from ..module_utils._run import Run
+from ..module_utils._tile_archive import cut_archive
+from ..module_utils._tile_download import DownloadProgress, check_coverage, download_tiles
+from ..module_utils._tile_plan import plan_tiles
+from ..module_utils._tile_source import open_source, source_spec
+from ..module_utils._tile_store import TileStore
+from ..plugin_utils._phase_action import PhaseAction
+
+
+class ActionModule(PhaseAction):
+    phase = FailurePhase.DOWNLOAD
+
+    def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        config = run.config
+        flight = run.load_flight()
+        tiles = plan_tiles(flight, config)[1]
+        spec = source_spec(url=config.satellite_provider_url, source=config.tile_source)
+        if self._task.check_mode:
+            return {"changed": True, "tiles": {"source_id": spec["id"], "requested": len(tiles)}}
+        holder = run.facts().get("lock_holder_pid")
+
+        def show(progress: DownloadProgress) -> None:
+            self.sink.emit("progress", phase=self.phase, done=progress.done, total=progress.total, unit="tiles")
+
+        with TileStore.open(config.cache_staging_root) as store:
+            with open_source(spec, api_key=read_secret(config, "satellite_provider_api_key")) as source:
+                report = download_tiles(
+                    tiles=tiles,
+                    source=source,
+                    store=store,
+                    on_progress=show,
+                    cancelled=lambda: holder is not None and not holder_is_alive(holder),
+                    deadline_s=config.download_timeout_s,
+                )
+            run.journal.record("fact", phase=self.phase, download=to_plain(report))
+            check_coverage(report, tolerance_ratio=config.coverage_tolerance_ratio)
+            started = time.monotonic()
+            archive = cut_archive(
+                tiles=tiles, store=store, source_id=report.source_id, path=run.archive_path, metadata=source.metadata
+            )
+        self.sink.emit(
+            "phase",
+            phase=self.phase,
+            text=f"{report.present} of {report.requested} tiles ({report.downloaded} new), archive of "
+            f"{archive.size_bytes / 1e6:.1f} MB cut in {time.monotonic() - started:.1f} s",
+        )
+        run.journal.record(
+            "fact", phase=self.phase, archive={"sha256": archive.sha256, "size_bytes": archive.size_bytes}, ready=True
+        )
+        return {
+            "changed": report.downloaded > 0,
+            "tiles": {"source_id": report.source_id, "requested": report.requested, "downloaded": report.downloaded},
+        }

@@ -1,0 +1,148 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Base of the actions that talk to a companion: every link failure becomes a typed error."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Dict, List, Optional
+
+from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure
+
+from ..module_utils._errors import (
+    CacheBuildError,
+    CompanionNotReadyError,
+    CompanionNotTrustedError,
+    CompanionUnreachableError,
+    FailurePhase,
+    error_types,
+)
+from ..module_utils._run import Run
+from ._phase_action import PhaseAction
+
+__all__ = ["CommandResult", "CompanionAction", "link_error"]
+
+NOT_TRUSTED = re.compile(r"host key verification failed|identification has changed|host key is known|revoked host key", re.I)
+REFUSED = re.compile(r"permission denied|authentication failed|too many authentication failures", re.I)
+FINGERPRINT = re.compile(r"(SHA256:[A-Za-z0-9+/=]{20,})")
+BOOT_RETRY_S = 2.0
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What one shell command on the companion said."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+def link_error(host: str, exc: Exception, *, phase: Optional[FailurePhase]) -> CacheBuildError:
+    """The typed error for what the connection plugin said; ssh's own text is data, and only its last line is shown."""
+    text = str(exc)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    last = re.sub(r"[^\x20-\x7e]", "", lines[-1])[:300] if lines else type(exc).__name__
+    if NOT_TRUSTED.search(text):
+        offered = FINGERPRINT.search(text)
+        seen = f" It offered {offered.group(1)}." if offered else ""
+        return CompanionNotTrustedError(f"the host key of {host} is not the pinned one, or none is pinned.{seen}")
+    if isinstance(exc, AnsibleAuthenticationFailure) or REFUSED.search(text):
+        return CompanionNotReadyError(
+            f"{host} refused the SSH login: {last}",
+            phase=phase,
+            remediation="Check ansible_user and the private key against the companion's authorized_keys.",
+        )
+    return CompanionUnreachableError(f"cannot reach {host}: {last}", phase=phase)
+
+
+class CompanionAction(PhaseAction):
+    """One step on one companion."""
+
+    on_companion: ClassVar[bool] = True
+
+    def command(self, *words: str, stdin: Optional[bytes] = None) -> CommandResult:
+        """Run one command; its words are quoted here."""
+        return self.shell(shlex.join(words), stdin=stdin)
+
+    def shell(self, script: str, *, stdin: Optional[bytes] = None) -> CommandResult:
+        """Run a line of POSIX shell."""
+        try:
+            result = self._low_level_execute_command(script, in_data=stdin, sudoable=False)
+        except AnsibleConnectionFailure as exc:
+            raise link_error(str(self.host), exc, phase=self.phase) from None
+        return CommandResult(int(result["rc"]), str(result["stdout"]), str(result["stderr"]))
+
+    def module(self, name: str, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        """Run one of the collection's modules on the companion; its typed failure is raised again here."""
+        try:
+            result = self._execute_module(
+                module_name=f"gps_denied.preflight.{name}", module_args=arguments, task_vars=task_vars
+            )
+        except AnsibleConnectionFailure as exc:
+            raise link_error(str(self.host), exc, phase=self.phase) from None
+        if result.get("failed") or result.get("unreachable"):
+            raise self._module_error(name, result)
+        return dict(result)
+
+    def _module_error(self, name: str, result: Dict[str, Any]) -> CacheBuildError:
+        data = result.get("error")
+        if isinstance(data, dict) and data.get("type") in error_types():
+            error = error_types()[str(data["type"])]
+            phase = FailurePhase(data["phase"]) if data.get("phase") else self.phase
+            return error(
+                str(data.get("message")), remediation=str(data.get("remediation")), phase=phase, details=data.get("details")
+            )
+        said = str(result.get("module_stderr") or result.get("module_stdout") or result.get("msg") or "nothing")
+        last = said.strip().splitlines()[-1][:300] if said.strip() else "nothing"
+        return CompanionNotReadyError(
+            f"{self.host} could not run {name}: {last}",
+            phase=self.phase,
+            remediation="Check that the companion has Python 3.8 or later and free disk space.",
+        )
+
+    def wait_until_reachable(self, run: Run) -> None:
+        """Wait, up to the boot timeout, for a companion whose SSH server does not answer yet."""
+        deadline = time.monotonic() + run.config.companion_boot_timeout_s
+        while True:
+            try:
+                self.command("true")
+                return
+            except CompanionUnreachableError as exc:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise
+                self.sink.emit("progress", phase=self.phase, text=f"waiting {left_s:.0f} s more: {exc.message}")
+                time.sleep(min(BOOT_RETRY_S, left_s))
+
+    def ssh_command(self) -> Optional[List[str]]:
+        """The ssh command with the connection's own options, or None for a local companion.
+
+        Raises:
+            CompanionNotReadyError: the inventory asks for a connection other than ssh or local.
+        """
+        transport = str(self._connection.transport)
+        if transport == "local":
+            return None
+        if transport != "ssh":
+            raise CompanionNotReadyError(
+                f"{self.host} is reached by the connection {transport!r}; only ssh and local are supported",
+                phase=self.phase,
+                remediation="Set ansible_connection to ssh.",
+            )
+        words = ["ssh"]
+        for option in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
+            words += shlex.split(str(self._connection.get_option(option) or ""))
+        for flag, option in (("-p", "port"), ("-i", "private_key_file"), ("-l", "remote_user")):
+            value = self._connection.get_option(option)
+            if value:
+                words += [flag, str(value)]
+        return words
+
+    def facts_of(self, run: Run) -> Dict[str, Any]:
+        """What this companion's doors have recorded so far."""
+        return run.facts(host=self.host)

@@ -1,0 +1,126 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The cockpit of `gps_denied.preflight`: prepare a drone's map cache from Python or from the command line.
+
+Everything public is loaded on first use, so that `import operator_tool` and `--help` stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
+        AreaError,
+        AreaTooLargeError,
+        BuildCancelledError,
+        BuildLockHeldError,
+        BuildReportParseError,
+        CacheActivateError,
+        CacheBuildError,
+        CacheVerifyError,
+        CompanionError,
+        CompanionNotReadyError,
+        CompanionNotTrustedError,
+        CompanionUnreachableError,
+        CoverageIncompleteError,
+        DownloadError,
+        ExitCode,
+        FailurePhase,
+        FleetPartialError,
+        FlightFileError,
+        FlightNotFoundError,
+        FlightResolveError,
+        FlightRouteError,
+        FlightsApiAuthError,
+        FlightsApiSchemaError,
+        FlightsApiUnreachableError,
+        RemoteBuildError,
+        SettingsError,
+        SyncError,
+        TileProviderTermsError,
+        TileSourceError,
+    )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import FlightResolveSource
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
+        CacheBuildOutcome,
+        CacheBuildReport,
+        CompanionReport,
+        DownloadBatchReport,
+        FlightResolveReport,
+        RemoteBuildOutcome,
+        RemoteBuildReport,
+    )
+
+    from ._build import BuildCacheRequest, FlightById, FlightFromFile, FlightSource, UnexpectedRunError, build_cache
+
+_DOMAIN = "ansible_collections.gps_denied.preflight.plugins.module_utils."
+_HOMES = {
+    _DOMAIN + "_config": ("PreflightConfig",),
+    _DOMAIN + "_errors": (
+        "AreaError",
+        "AreaTooLargeError",
+        "BuildCancelledError",
+        "BuildLockHeldError",
+        "BuildReportParseError",
+        "CacheActivateError",
+        "CacheBuildError",
+        "CacheVerifyError",
+        "CompanionError",
+        "CompanionNotReadyError",
+        "CompanionNotTrustedError",
+        "CompanionUnreachableError",
+        "CoverageIncompleteError",
+        "DownloadError",
+        "ExitCode",
+        "FailurePhase",
+        "FleetPartialError",
+        "FlightFileError",
+        "FlightNotFoundError",
+        "FlightResolveError",
+        "FlightRouteError",
+        "FlightsApiAuthError",
+        "FlightsApiSchemaError",
+        "FlightsApiUnreachableError",
+        "RemoteBuildError",
+        "SettingsError",
+        "SyncError",
+        "TileProviderTermsError",
+        "TileSourceError",
+    ),
+    _DOMAIN + "_flight": ("FlightResolveSource",),
+    _DOMAIN + "_report": (
+        "CacheBuildOutcome",
+        "CacheBuildReport",
+        "CompanionReport",
+        "DownloadBatchReport",
+        "FlightResolveReport",
+        "RemoteBuildOutcome",
+        "RemoteBuildReport",
+    ),
+    "operator_tool._build": (
+        "BuildCacheRequest",
+        "FlightById",
+        "FlightFromFile",
+        "FlightSource",
+        "UnexpectedRunError",
+        "build_cache",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - one table, not two; a test holds it against the names above
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

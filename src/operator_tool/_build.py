@@ -1,0 +1,205 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""`build_cache`: the main job as one call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.gps_denied.preflight.plugins.module_utils._config import (
+    SECRET_NAMES,
+    PreflightConfig,
+    load_config,
+    read_secret,
+)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
+    BuildCancelledError,
+    BuildLockHeldError,
+    CacheBuildError,
+    ExitCode,
+    SettingsError,
+)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._journal import read_journal
+from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildReport, report_from_dict
+from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
+from ansible_collections.gps_denied.preflight.plugins.module_utils._run import Run, new_run_id, open_run, write_report
+
+
+@dataclass(frozen=True)
+class FlightById:
+    """A flight of the flights API, or of the folder of flights."""
+
+    flight_id: str
+
+
+@dataclass(frozen=True)
+class FlightFromFile:
+    """A mission file."""
+
+    path: str
+
+
+FlightSource = FlightById | FlightFromFile
+
+
+@dataclass(frozen=True)
+class Companion:
+    """One companion given on the command line instead of an inventory."""
+
+    host: str
+    port: int = 22
+    user: str | None = None
+    private_key_file: str | None = None
+    vehicle_id: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildCacheRequest:
+    """What to build, for whom, and with which settings.
+
+    `settings` overrides single fields of `PreflightConfig`; `secrets` holds literal secrets by their name in
+    `SECRET_NAMES`, for callers that have them in memory. Without `companion` the inventory decides.
+    """
+
+    flight: FlightSource
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    config_file: str | None = None
+    companion: Companion | None = None
+    check: bool = False
+    verbosity: int = 0
+
+
+class UnexpectedRunError(RuntimeError):
+    """Something outside the error tree ended the run: a defect of the tool. `report` holds what is known, or None."""
+
+    def __init__(self, message: str, report: CacheBuildReport | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+ProgressHandler = Callable[[dict[str, Any]], None]
+
+
+def build_cache(
+    request: BuildCacheRequest,
+    *,
+    on_progress: ProgressHandler | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> CacheBuildReport:
+    """Resolve, download, ship, build, verify, activate.
+
+    Args:
+        on_progress: called with each progress record, from another thread.
+        on_text: called with Ansible's own output.
+
+    Returns:
+        The report, for every recognised way to end, failures included.
+
+    Raises:
+        BuildLockHeldError: another run holds the lock; no phase ran.
+        UnexpectedRunError: a defect; the lock is free.
+    """
+    from ._progress_socket import progress_socket
+    from ._runner import private_folder, run_playbook
+
+    run_id = new_run_id()
+    try:
+        config = load_config(request.settings, config_file=request.config_file)
+        with private_folder() as folder, progress_socket(folder, on_progress) as socket_path:
+            variables = _variables(request, config, folder)
+            variables.update(run_id=run_id, progress_socket=str(socket_path))
+            result = run_playbook(
+                "build_cache",
+                private_dir=folder,
+                inventory=_inventory(request, config, folder),
+                variables=variables,
+                check=request.check,
+                verbosity=request.verbosity,
+                on_text=on_text,
+            )
+    except SettingsError as exc:
+        return _report_of(exc, run_id)
+    run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
+    if not os.path.isdir(run_dir):
+        words = "; ".join(result.failures) or "\n".join(result.tail) or "no word from Ansible"
+        if result.cancelled:
+            return _report_of(BuildCancelledError("cancelled before the run began"), run_id)
+        raise UnexpectedRunError(f"the run did not begin: {words}")
+    return _conclude(open_run(run_dir), cancelled=result.cancelled, finished=result.finished, failures=result.failures)
+
+
+def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str]) -> CacheBuildReport:
+    if cancelled:
+        run.journal.record("fail", error=BuildCancelledError("cancelled by the operator").to_dict())
+    try:
+        report = report_from_dict(json.loads(Path(run.report_path).read_bytes())) if finished and not cancelled else None
+    except (OSError, ValueError):
+        report = None
+    if report is None or report.run_id != run.run_id:
+        report = write_report(run)
+    if report.failure_exception_type == BuildLockHeldError.__name__:
+        raise BuildLockHeldError(str(report.failure_message))
+    if report.exit_code == ExitCode.UNEXPECTED:
+        raise UnexpectedRunError(f"{report.failure_exception_type}: {report.failure_message}", report)
+    if failures and report.exit_code == 0 and not finished:
+        raise UnexpectedRunError("; ".join(failures), report)
+    return report
+
+
+def _report_of(error: CacheBuildError, run_id: str) -> CacheBuildReport:
+    """The report of a run that ended before it had a folder."""
+    entry = {"kind": "fail", "phase": None, "host": None, "data": {"error": error.to_dict()}}
+    return fold_journal(run_id, [entry])
+
+
+def _variables(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> dict[str, Any]:
+    """Extra variables: the settings in force. Secrets that are not in files already go into files of the private folder."""
+    variables = {name: value for name, value in config.to_dict().items() if value is not None}
+    variables.pop("inventory", None)
+    for name in SECRET_NAMES:
+        secret = request.secrets.get(name) or read_secret(config, name)
+        if secret:
+            path = folder / name
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(secret)
+            variables[f"{name}_file"] = str(path)
+    if isinstance(request.flight, FlightById):
+        variables["flight_id"] = request.flight.flight_id
+    else:
+        variables["flight_file"] = os.path.abspath(request.flight.path)
+    variables["cache_staging_root"] = os.path.abspath(config.cache_staging_root)
+    variables["report"] = os.path.abspath(config.report) if config.report else None
+    return {name: value for name, value in variables.items() if value is not None}
+
+
+def _inventory(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> str:
+    if request.companion is None:
+        if not config.inventory:
+            raise SettingsError(
+                "no companion is given", remediation="Give --companion-host, or an inventory with the group companions."
+            )
+        path = os.path.abspath(config.inventory)
+        if not os.path.exists(path):
+            raise SettingsError(f"there is no inventory {path}")
+        return path
+    companion = request.companion
+    host: dict[str, Any] = {"ansible_host": companion.host, "ansible_port": companion.port}
+    if companion.host in ("localhost", "127.0.0.1", "::1") and companion.port == 22 and not companion.user:
+        host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
+    if companion.user:
+        host["ansible_user"] = companion.user
+    if companion.private_key_file:
+        host["ansible_ssh_private_key_file"] = os.path.abspath(companion.private_key_file)
+    name = companion.vehicle_id or companion.host
+    # JSON is YAML, and quotes what an operator may have typed.
+    path = folder / "companions.yml"
+    path.write_text(json.dumps({"companions": {"hosts": {name: host}}}))
+    return str(path)

@@ -1,0 +1,171 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""All contact with ansible-runner: run one playbook of the collection, with its traps closed.
+
+Closed here: the folder of `ansible-playbook` on PATH, host key checking, the collections path, a private folder for
+each run, no secret in variables or environment, cancellation by SIGTERM before SIGKILL, death with the driver, and
+`playbook_on_stats` as the only proof that a playbook came to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import _die_with_parent
+
+COLLECTION = "gps_denied.preflight"
+GRACE_S = 8.0
+PASSED_ON = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
+             "XDG_RUNTIME_DIR", "GPS_DENIED_CONFIG")
+
+
+@dataclass
+class PlaybookResult:
+    """What is known when a playbook has ended."""
+
+    finished: bool = False
+    cancelled: bool = False
+    rc: int | None = None
+    failures: list[str] = field(default_factory=list)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder that only this user may enter, in memory where there is one, removed on every way out but kill -9."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    usable = base if base and os.access(base, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="gps-denied-", dir=usable))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def collections_path() -> str:
+    """The folder that holds this release's `ansible_collections`."""
+    spec = importlib.util.find_spec(f"ansible_collections.{COLLECTION}")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"the collection {COLLECTION} is not installed beside operator_tool")
+    return str(Path(next(iter(spec.submodule_search_locations))).parents[2])
+
+
+@contextlib.contextmanager
+def _signals(cancel: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM cancel while this lasts; the caller's own handlers come back afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, lambda *_: cancel())
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_playbook(
+    name: str,
+    *,
+    private_dir: Path,
+    inventory: str,
+    variables: Mapping[str, Any],
+    check: bool = False,
+    verbosity: int = 0,
+    extra_environment: Mapping[str, str] | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> PlaybookResult:
+    """Run `gps_denied.preflight.<name>` to its end, or to its cancellation by SIGINT or SIGTERM.
+
+    Args:
+        variables: extra variables; never a secret, since ansible-runner writes them down.
+        on_text: called with Ansible's own output, for people who ask for it.
+    """
+    from ansible_runner import Runner, RunnerConfig
+
+    result = PlaybookResult()
+    state = {"asked_at": 0.0, "pid": 0}
+
+    def handle(event: dict[str, Any]) -> bool:
+        data = event.get("event_data", {})
+        outcome = data.get("res") or {}
+        if event.get("event") == "playbook_on_stats":
+            result.finished = True
+        elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
+            result.failures.append(str(outcome.get("msg", ""))[:2000])
+        if isinstance(outcome.get("run"), dict) and outcome["run"].get("controller_pid"):
+            state["pid"] = int(outcome["run"]["controller_pid"])
+        text = event.get("stdout") or ""
+        if text:
+            result.tail.append(text)
+            if on_text:
+                on_text(text)
+        return False
+
+    def cancel() -> None:
+        if not result.cancelled:
+            result.cancelled = True
+            state["asked_at"] = time.monotonic()
+            if state["pid"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(state["pid"], signal.SIGTERM)
+
+    config = RunnerConfig(
+        private_data_dir=str(private_dir),
+        playbook=f"{COLLECTION}.{name}",
+        inventory=inventory,
+        extravars=dict(variables),
+        cmdline="--check" if check else None,
+        verbosity=verbosity or None,
+        quiet=True,
+        settings={"pexpect_timeout": 1, "pexpect_use_poll": True, "idle_timeout": 0, "suppress_ansible_output": True},
+    )
+    config.prepare()
+    config.command = [sys.executable, _die_with_parent.__file__, str(os.getpid()), *config.command]
+    config.env = _environment(config.env, extra_environment or {})
+    runner = Runner(
+        config,
+        event_handler=handle,
+        cancel_callback=lambda: result.cancelled and time.monotonic() - state["asked_at"] > GRACE_S,
+    )
+    with _signals(cancel):
+        _status, result.rc = runner.run()
+    return result
+
+
+def _environment(runner_environment: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
+    """Only what is needed: ansible-runner would hand over, and write down, everything."""
+    own = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
+    for key, value in runner_environment.items():
+        if key.startswith(("ANSIBLE_", "RUNNER_", "AWX_", "PYTHONPATH")) and key not in own and os.environ.get(key) != value:
+            own[key] = value
+    own.update(
+        ANSIBLE_COLLECTIONS_PATH=collections_path(),
+        ANSIBLE_CONFIG=os.devnull,
+        ANSIBLE_HOST_KEY_CHECKING="True",
+        ANSIBLE_PIPELINING="True",
+        ANSIBLE_FORKS="32",
+        ANSIBLE_RETRY_FILES_ENABLED="False",
+        ANSIBLE_NOCOWS="1",
+        ANSIBLE_DEPRECATION_WARNINGS="False",
+        PYTHONUNBUFFERED="1",
+        **extra,
+    )
+    return own

@@ -1,0 +1,67 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The end of a run in a few lines for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.gps_denied.preflight.plugins.module_utils._config import load_config
+from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
+    CacheBuildOutcome,
+    CacheBuildReport,
+    CompanionReport,
+)
+
+HEADLINES = {
+    CacheBuildOutcome.SUCCESS: "success: the cache is built, verified and active",
+    CacheBuildOutcome.IDEMPOTENT_NO_OP: "idempotent_no_op: the active cache is the one wanted; nothing was done",
+}
+
+
+def human_summary(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
+    """Outcome, flight, tiles, coverage, generation, and where the report is."""
+    lines = [HEADLINES.get(report.outcome) or _failure(report)]
+    flight, download = report.flight, report.download
+    if flight:
+        area = f", {flight.area.kind} of {flight.area.area_km2:.3f} km²" if flight.area else ""
+        lines.append(f"  flight      {flight.flight_id} ({flight.format}, {flight.waypoint_count} waypoints{area})")
+    if download:
+        zooms = ", ".join(f"z{zoom}" for zoom in download.zooms)
+        lines.append(
+            f"  tiles       {download.present} of {download.requested} ({zooms}); {download.downloaded} downloaded,"
+            f" {download.reused} from the store"
+        )
+        lines.append(f"  coverage    {download.coverage_ratio:.1%} of the tiles{_built_coverage(report)}")
+    lines += [_companion(row) for row in report.companions]
+    lines += [f"  warning     {text}" for text in report.warnings]
+    lines.append(f"  report      {_report_path(report, settings)}")
+    return "\n".join(lines)
+
+
+def _failure(report: CacheBuildReport) -> str:
+    where = f" in phase {report.failure_phase}" if report.failure_phase else ""
+    message = str(report.failure_message).rstrip(".")
+    return f"failure{where} (exit code {report.exit_code}, {report.failure_exception_type}): {message}. {report.remediation}"
+
+
+def _built_coverage(report: CacheBuildReport) -> str:
+    for row in report.companions:
+        if row.build and row.build.coverage and row.build.coverage.get("covered_ratio") is not None:
+            return f", {row.build.coverage['covered_ratio']:.1%} of the area"
+    return ""
+
+
+def _companion(row: CompanionReport) -> str:
+    if row.outcome is CacheBuildOutcome.FAILURE:
+        return f"  {row.host:<11} failure in {row.failure_phase}: {str(row.failure_message).rstrip('.')}. {row.remediation}"
+    generation = f"generation {row.cache.generation}" if row.cache else "no generation"
+    return f"  {row.host:<11} {row.outcome.value}, {generation}"
+
+
+def _report_path(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
+    config = load_config({name: value for name, value in settings.items() if name in ("report", "cache_staging_root")})
+    return config.report or os.path.join(config.cache_staging_root, "reports", f"{report.run_id}.json")
