@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# make demo   set up .venv and run the main job on the examples
+# make test   set up what the tests need and run all of them
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+FLIGHT ?= examples/flights/bali-survey.plan
+
+.PHONY: demo test test-setup lint bench soak docs clean help
+
+help:
+	@echo "make demo | test | lint | bench | soak | docs | clean"
+
+$(VENV)/runtime.stamp: requirements/runtime.lock requirements/build.lock pyproject.toml builder/pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is missing; on Debian or Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) ($$($(PYTHON) --version))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements/runtime.lock -r requirements/build.lock
+	@$(PIP) --no-deps --no-build-isolation -e . -e builder
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/runtime.stamp requirements/dev.lock
+	@echo "adding what the tests need"
+	@$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+demo: $(VENV)/runtime.stamp
+	@$(BIN)/operator-tool build-cache --flight-file $(FLIGHT)
+
+# The tests start real companions in containers: that takes system packages, and root.
+test-setup: $(VENV)/dev.stamp
+	@tools/system_packages.sh tests/apt-packages.txt
+
+test: test-setup
+	$(BIN)/python -m tools.gates
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.gates
+
+bench: test-setup
+	$(BIN)/python -m tests.bench
+
+soak: test-setup
+	$(BIN)/python -m pytest -m soak --timeout=0 --durations=20
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.reference
+
+clean:
+	rm -rf $(VENV) build dist var .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
