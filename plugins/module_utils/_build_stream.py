@@ -164,6 +164,7 @@ class BuildStream:
         self._on_record = on_record
         self._redact = redact
         self._splitter = LineSplitter()
+        self._people = LineSplitter()
         self._tail: Deque[str] = deque(maxlen=TAIL_LINES)
         self._reports: List[Dict[str, Any]] = []
         self._report_is_last = False
@@ -179,16 +180,25 @@ class BuildStream:
     def feed(self, data: bytes) -> None:
         """Take the next bytes; a record goes out for every line they complete."""
         for line, cut in self._splitter.feed(data):
-            self._line(line, cut)
+            self._line(line, cut=cut)
+
+    def feed_people(self, data: bytes) -> None:
+        """Take the next bytes of standard error: text for people, never a record."""
+        for line, cut in self._people.feed(data):
+            if line.strip():
+                self._say(line, cut=cut)
 
     def close(self) -> None:
         """The output has ended: a last line without its end is text, whatever it looks like."""
+        words = self._people.close()
+        if words is not None:
+            self._say(words[0], cut=words[1])
         rest = self._splitter.close()
         if rest is not None:
             self._ends_whole = False
-            self._text(*rest)
+            self._text(rest[0], cut=rest[1])
 
-    def _line(self, line: bytes, cut: bool) -> None:
+    def _line(self, line: bytes, *, cut: bool) -> None:
         self.lines += 1
         value = None if cut else _object_of(line)
         kind = value.get("t") if value is not None else None
@@ -197,7 +207,7 @@ class BuildStream:
         elif value is not None and isinstance(kind, str) and kind in RECORD_TYPES:
             self._protocol(value, line)
         elif line.strip() or cut:
-            self._text(line, cut)
+            self._text(line, cut=cut)
 
     def _protocol(self, value: Dict[str, Any], line: bytes) -> None:
         # A backslash is the only way in which a JSON line can hide something from who reads its bytes.
@@ -205,16 +215,13 @@ class BuildStream:
             try:
                 value = self._decoded(value)
             except ValueError:
-                self._text(line, False)
+                self._text(line, cut=False)
                 return
-            self._remember(json.dumps(value))
+            self._tail.append(json.dumps(value)[:TAIL_LINE_CHARS])
         else:
-            self._remember(line.decode("ascii"))
-        self._on_record(value)
-
-    def _remember(self, text: str) -> None:
+            self._tail.append(line[:TAIL_LINE_CHARS].decode("ascii"))
         self._report_is_last = False
-        self._tail.append(text[:TAIL_LINE_CHARS])
+        self._on_record(value)
 
     def _decoded(self, value: Dict[str, Any]) -> Dict[str, Any]:
         def clean(text: str) -> str:
@@ -224,11 +231,15 @@ class BuildStream:
         cleaned = _cleaned(value, clean)
         return dict(cleaned)
 
-    def _text(self, line: bytes, cut: bool) -> None:
+    def _text(self, line: bytes, *, cut: bool) -> None:
+        self._report_is_last = False
+        self._say(line, cut=cut)
+
+    def _say(self, line: bytes, *, cut: bool) -> None:
         text = clean_text(line)
         if self._redact is not None:
             text = self._redact(text)
-        self._remember(text)
+        self._tail.append(text[:TAIL_LINE_CHARS])
         record: Dict[str, Any] = {"t": "line", "text": text}
         if cut:
             record["cut"] = True
@@ -237,12 +248,12 @@ class BuildStream:
     def _report(self, value: Dict[str, Any], line: bytes) -> None:
         if value.get("nonce") != self._nonce or value.get("run_id") != self._run_id:
             self.foreign_reports += 1
-            self._text(line, False)
+            self._text(line, cut=False)
             return
         try:
             self._reports.append(self._decoded(value))
         except ValueError:
-            self._text(line, False)
+            self._text(line, cut=False)
             return
         del self._reports[2:]
         self._report_is_last = True

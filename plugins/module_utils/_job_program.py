@@ -188,14 +188,26 @@ def install_and_start(spec: Dict[str, Any], source: bytes) -> Dict[str, Any]:
             py_compile.compile(program, cfile=program + "c", doraise=True)
         known = read_json(os.path.join(folder, "spec.json"))
         if known is not None:
-            if known.get("command") != spec["command"]:
+            if known.get("asked") != spec["command"]:
                 raise JobError("run %s is already known with another command" % spec["run_id"])
             return {"attached": True, "state": state_of(folder)[0], "mode": known.get("mode"), "program": program + "c"}
+        spec["asked"] = spec["command"]
+        spec["command"] = [found_program(spec["command"][0])] + spec["command"][1:]
         mode = launch(spec, program)
         return {"attached": False, "state": state_of(folder)[0], "mode": mode, "program": program + "c"}
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def found_program(name: str) -> str:
+    """The program's absolute path, looked up on the session's PATH: the job has a plain one."""
+    import shutil
+
+    path = shutil.which(name)
+    if path is None:
+        raise JobError("there is no program %r on the PATH" % name)
+    return os.path.abspath(path)
 
 
 def launch(spec: Dict[str, Any], program: str) -> str:
@@ -241,7 +253,7 @@ def clean_environment(spec: Dict[str, Any]) -> Dict[str, str]:
     import pwd
 
     environment = {
-        "PATH": TRUNK,
+        "PATH": "%s:%s" % (os.path.dirname(spec["command"][0]), TRUNK),
         "HOME": pwd.getpwuid(os.getuid()).pw_dir,
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
@@ -357,7 +369,7 @@ class CappedLog:
 
 
 class Supervisor:
-    """Runs the command of one job to its end, whatever that end is."""
+    """Runs the command of one job to its end, whatever that end is; a job whose folder was removed ends too."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -397,7 +409,8 @@ class Supervisor:
             "duration_s": round(time.monotonic() - began, 3),
             "oom_kills": oom_kills(),
         }
-        write_once(os.path.join(self.folder, "result.json"), json.dumps(result).encode())
+        if self.reason != "abandoned":
+            write_once(os.path.join(self.folder, "result.json"), json.dumps(result).encode())
 
     def _on_terminate(self, number: int, frame: Any) -> None:
         self._terminate = True
@@ -453,6 +466,8 @@ class Supervisor:
                     self.reason = "cancelled"
                 elif now > deadline:
                     self.reason = "timeout"
+                elif not os.path.isdir(self.folder):
+                    self.reason = "abandoned"
                 elif lease_s and now - lease_at > lease_s:
                     self.reason = "lease_expired"
                 if self.reason:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from . import _job_program
-from ._errors import CompanionUnreachableError, RemoteBuildError
+from ._errors import CacheBuildError, CompanionUnreachableError, RemoteBuildError
 
 __all__ = ["CommandResult", "ConnectionLost", "JobEnd", "JobLimits", "JobSpec", "RemoteJob", "follow_job"]
 
@@ -356,7 +356,7 @@ def _cancel_within(
     while True:
         try:
             return bool(job.cancel()["empty"])
-        except (ConnectionLost, RemoteBuildError):
+        except (ConnectionLost, CacheBuildError):
             if clock() > deadline:
                 return False
             sleep(min(0.5, limits.retry_s))
