@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stages the built collection where ansible-test, ansible-lint and ansible-doc want it.
+
+    python tools/stage_collection.py FOLDER
+
+builds the tarball, keeps it in FOLDER and unpacks it into FOLDER/ansible_collections/gps_denied/preflight, which
+becomes a git repository of its own: what is tested is the artefact, not the working tree. Prints the staged path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import hatch_build  # noqa: E402  (the repository's root is on no path)
+
+
+def stage(target_dir: Path) -> Path:
+    """Build and unpack the collection below `target_dir`; return the staged collection's folder.
+
+    Raises:
+        RuntimeError: ansible-galaxy refused to build the collection.
+    """
+    tree = target_dir / hatch_build.COLLECTION
+    shutil.rmtree(tree, ignore_errors=True)
+    for old in target_dir.glob("*.tar.gz"):
+        old.unlink()
+    tarball = hatch_build.build_tarball(ROOT, target_dir)
+    hatch_build.unpack_tarball(tarball, tree)
+    git = ["git", "-C", str(tree), "-c", "init.defaultBranch=staged", "-c", "core.autocrlf=false"]
+    subprocess.run([*git, "init", "--quiet"], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([*git, "add", "--all", "--force"], check=True, stdin=subprocess.DEVNULL)
+    return tree
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    print(stage(Path(sys.argv[1]).resolve()))
