@@ -106,7 +106,6 @@ class TargetPlatform:
             "python_full_version": f"{self.python_version}.0",
             "python_version": self.python_version,
             "sys_platform": "linux",
-            "extra": "",
         }
 
 
@@ -127,7 +126,7 @@ def make_wheelhouse(
     builder: Path,
     target: Path,
     platform: TargetPlatform,
-    extra_requirements: Sequence[str] = (),
+    extras: Sequence[str] = (),
     constraints: Sequence[str] = (),
     timeout_s: float = PIP_TIMEOUT_S,
 ) -> Wheelhouse:
@@ -137,8 +136,8 @@ def make_wheelhouse(
         builder: the builder's wheel, or its source folder.
         target: where the wheelhouse shall be; an earlier one there is replaced once the new one is whole.
         platform: the kind of companion that will install it.
-        extra_requirements: further packages by requirement (an optional model runtime, say).
-        constraints: versions to keep to, such as `numpy==2.2.6`.
+        extras: optional parts of the builder to include, such as `orb` and `lite0`.
+        constraints: versions to keep to, such as `numpy==2.2.6`; markers are judged for `platform`.
         timeout_s: bound for each call of pip.
 
     Raises:
@@ -151,7 +150,9 @@ def make_wheelhouse(
     work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         builder_wheel = _builder_wheel(builder, work, timeout_s)
-        _download(builder_wheel, work, platform, extra_requirements, constraints, timeout_s)
+        requirements = _direct_requirements(builder_wheel, platform, extras)
+        if requirements:
+            _download(requirements, work, platform, constraints=_judged(constraints, platform), timeout_s=timeout_s)
         wheelhouse = _describe(work, target, platform, builder_wheel)
         work.chmod(0o755)
         _replace_folder(work, target)
@@ -174,17 +175,8 @@ def _builder_wheel(builder: Path, work: Path, timeout_s: float) -> Path:
 
 
 def _download(
-    builder_wheel: Path,
-    work: Path,
-    platform: TargetPlatform,
-    extra_requirements: Sequence[str],
-    constraints: Sequence[str],
-    timeout_s: float,
+    requirements: Sequence[str], work: Path, platform: TargetPlatform, *, constraints: Sequence[str], timeout_s: float
 ) -> None:
-    # pip judges environment markers by the Python it runs under, not by --python-version: judge them here
-    requirements = [*_direct_requirements(builder_wheel, platform), *extra_requirements]
-    if not requirements:
-        return
     arguments = ["download", "--dest", str(work), "--only-binary=:all:", "--implementation", "cp"]
     arguments += ["--python-version", platform.python_version, "--abi", platform.abi]
     for tag in platform.wheel_platforms:
@@ -197,14 +189,28 @@ def _download(
         _pip([*arguments, *requirements], timeout_s, f"download wheels for {platform}")
 
 
-def _direct_requirements(wheel: Path, platform: TargetPlatform) -> list[str]:
-    """What the wheel asks for on `platform`, without the markers that said so."""
+def _direct_requirements(wheel: Path, platform: TargetPlatform, extras: Sequence[str]) -> list[str]:
+    """What the wheel asks for on `platform` with these extras, without the markers that said so.
+
+    pip judges markers by the Python that it runs under, whatever `--python-version` says: they are judged here.
+    """
+    metadata = _wheel_metadata(wheel)
+    unknown = sorted(set(extras) - set(metadata.get("Provides-Extra", ())))
+    if unknown:
+        raise SettingsError(f"{wheel.name} has no optional part {', '.join(unknown)}")
+    return _judged(metadata.get("Requires-Dist", ()), platform, extras)
+
+
+def _judged(texts: Sequence[str], platform: TargetPlatform, extras: Sequence[str] = ()) -> list[str]:
+    """The requirements whose environment marker holds on `platform`, without the marker."""
     from packaging.requirements import Requirement
 
+    environments = [{**platform.marker_environment, "extra": extra} for extra in ("", *extras)]
     requirements = []
-    for text in _wheel_metadata(wheel).get("Requires-Dist", ()):
+    for text in texts:
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(platform.marker_environment):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate(environment) for environment in environments):
             requirement.marker = None
             requirements.append(str(requirement))
     return requirements
