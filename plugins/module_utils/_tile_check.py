@@ -1,0 +1,189 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The check of every tile: right kind of file, right size, decodes to the last bit, and is a picture of the ground.
+
+The size is read from the header before any decoder runs, so that an image bomb costs nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+
+__all__ = ["TileChecker", "TileVerdict", "image_size", "sniff_format"]
+
+MAX_PNG_TEXT_BYTES = 65536
+_PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+_TEXT_STARTS = (b"<", b"{", b"[", b"\xef\xbb\xbf")
+
+
+class TileVerdict(NamedTuple):
+    """`reason` is None for a good tile, else one word; `placeholder` where the provider had nothing to show."""
+
+    format: Optional[str]
+    reason: Optional[str]
+    placeholder: bool = False
+
+
+def sniff_format(body: bytes) -> Optional[str]:
+    """`jpg`, `png` or `webp` by the first bytes, None for anything else."""
+    if body[:3] == b"\xff\xd8\xff":
+        return "jpg"
+    if body[:8] == b"\x89PNG\r\n\x1a\n":
+        return "png"
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "webp"
+    return None
+
+
+def _jpeg_size(body: bytes) -> Optional[Tuple[int, int]]:
+    position, end = 2, len(body)
+    while position + 9 <= end and body[position] == 0xFF:
+        marker = body[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", body, position + 5)
+            return width, height
+        position += 2 + int.from_bytes(body[position + 2 : position + 4], "big")
+    return None
+
+
+def _webp_size(body: bytes) -> Optional[Tuple[int, int]]:
+    kind = body[12:16]
+    if len(body) < 30:
+        return None
+    if kind == b"VP8X":
+        if body[20] & 0x02:  # animated
+            return None
+        return 1 + int.from_bytes(body[24:27], "little"), 1 + int.from_bytes(body[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", body, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def image_size(body: bytes, image_format: str) -> Optional[Tuple[int, int]]:
+    """Width and height from the header alone, None where it is damaged (or animated)."""
+    if image_format == "jpg":
+        return _jpeg_size(body)
+    if image_format == "webp":
+        return _webp_size(body)
+    if len(body) < 33 or body[12:16] != b"IHDR":
+        return None
+    width, height = struct.unpack_from(">II", body, 16)
+    return width, height
+
+
+def _png_fault(body: bytes) -> Optional[str]:
+    """Pillow does not check the sums of all chunks, so this does."""
+    position, end, text_bytes = 8, len(body), 0
+    while position + 12 <= end:
+        length = int.from_bytes(body[position : position + 4], "big")
+        kind = body[position + 4 : position + 8]
+        following = position + 12 + length
+        if following > end:
+            return "truncated"
+        if zlib.crc32(body[position + 4 : following - 4]) != int.from_bytes(body[following - 4 : following], "big"):
+            return "damaged"
+        if kind == b"IEND":
+            return None
+        if kind == b"acTL":
+            return "animated"
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf"):
+            text_bytes += length
+            if text_bytes > MAX_PNG_TEXT_BYTES:
+                return "bomb"
+        position = following
+    return "truncated"
+
+
+class TileChecker:
+    """Checks tiles of one source; safe for use in several threads.
+
+    Args:
+        tile_size_px: edge of a tile.
+        image_format: `jpg`, `png`, `webp`, or `auto` for any of them.
+        max_bytes: a larger body is refused.
+        placeholder_sha256: bodies (hex) that say "no imagery here".
+        single_colour_is_placeholder: a tile of one colour shows nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        tile_size_px: int = 256,
+        image_format: str = "auto",
+        max_bytes: int = 2 * 1024 * 1024,
+        placeholder_sha256: Iterable[str] = (),
+        single_colour_is_placeholder: bool = True,
+    ) -> None:
+        self._size = (tile_size_px, tile_size_px)
+        self._formats = frozenset(_PILLOW_NAMES) if image_format == "auto" else frozenset([image_format])
+        self._max_bytes = max_bytes
+        self._placeholders: FrozenSet[bytes] = frozenset(bytes.fromhex(digest) for digest in placeholder_sha256)
+        self._single_colour = single_colour_is_placeholder
+
+    def check(self, body: bytes, *, sha256: bytes, content_type: Optional[str] = None) -> TileVerdict:
+        """The verdict over a body.
+
+        Args:
+            body: what the source gave.
+            sha256: its digest.
+            content_type: what the server called it, if there was one.
+        """
+        if not body:
+            return TileVerdict(None, "empty")
+        if len(body) > self._max_bytes:
+            return TileVerdict(None, "too_large")
+        if sha256 in self._placeholders:
+            return TileVerdict(None, "placeholder", placeholder=True)
+        kind = sniff_format(body)
+        if kind is None:
+            text = body[:64].lstrip()[:1] in _TEXT_STARTS or (content_type or "").startswith(("text/", "application/json"))
+            return TileVerdict(None, "not_an_image_but_text" if text else "not_an_image")
+        if kind not in self._formats:
+            return TileVerdict(kind, f"is_{kind}")
+        size = image_size(body, kind)
+        if size is None:
+            return TileVerdict(kind, "damaged")
+        if size != self._size:
+            return TileVerdict(kind, f"size_{size[0]}x{size[1]}")
+        if kind == "png":
+            fault = _png_fault(body)
+            if fault is not None:
+                return TileVerdict(kind, fault)
+        elif kind == "jpg" and body.rfind(b"\xff\xd9", max(0, len(body) - 1024)) < 0:
+            return TileVerdict(kind, "truncated")
+        elif kind == "webp" and int.from_bytes(body[4:8], "little") + 8 > len(body):
+            return TileVerdict(kind, "truncated")
+        return self._decode(body, kind)
+
+    def _decode(self, body: bytes, kind: str) -> TileVerdict:
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
+                if getattr(image, "n_frames", 1) != 1:
+                    return TileVerdict(kind, "animated")
+                image.load()
+                if self._single_colour and _one_colour(image.resize((8, 8), 0).getextrema()):
+                    # Sixty-four samples are of one colour: now look at every pixel.
+                    if _one_colour(image.getextrema()):
+                        return TileVerdict(kind, "placeholder", placeholder=True)
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError, Image.DecompressionBombError):
+            return TileVerdict(kind, "undecodable")
+        return TileVerdict(kind, None)
+
+
+def _one_colour(extrema: object) -> bool:
+    bands: List[Tuple[float, float]] = [extrema] if isinstance(extrema[0], (int, float)) else list(extrema)  # type: ignore
+    return all(low == high for low, high in bands)

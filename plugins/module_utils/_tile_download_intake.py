@@ -1,0 +1,177 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a fetched body to a durable tile: check threads, and one thread that stores in batches.
+
+The network thread hands bodies in and takes outcomes out; decoding, hashing and waiting for the disk happen beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Deque, List, NamedTuple, Optional, Set, Tuple
+
+from ._tile_check import TileChecker
+from ._tile_store import TileRecord, TileState, TileStore
+from ._tiles import Tile
+
+__all__ = ["FetchedTile", "TileIntake", "TileOutcome"]
+
+BATCH_TILES = 1024
+BATCH_WAIT_S = 0.25
+
+
+class FetchedTile(NamedTuple):
+    """What a source gave for a tile; `state` other than PRESENT needs no body, `still_valid` is a 304."""
+
+    tile: Tile
+    body: Optional[bytes]
+    content_type: Optional[str] = None
+    etag: Optional[str] = None
+    last_modified: Optional[str] = None
+    imagery_date: Optional[str] = None
+    state: int = TileState.PRESENT
+    still_valid: bool = False
+
+
+class TileOutcome(NamedTuple):
+    """`stored`: durable in the store in that state; else `reason` says why the body was refused."""
+
+    tile: Tile
+    stored: bool
+    state: int
+    reason: Optional[str]
+    size_bytes: int
+    still_valid: bool
+
+
+class TileIntake:
+    """Checks and stores tiles beside the calling thread; errors of its threads surface in `outcomes` and `close`."""
+
+    def __init__(
+        self, *, store_root: Path, source: int, checker: TileChecker, max_repeats: int, threads: Optional[int] = None
+    ) -> None:
+        self._root = store_root
+        self._source = source
+        self._checker = checker
+        self._max_repeats = max_repeats
+        self._fetched: "queue.SimpleQueue[Optional[FetchedTile]]" = queue.SimpleQueue()
+        self._checked: "queue.SimpleQueue[Optional[Tuple[TileRecord, Optional[str], int]]]" = queue.SimpleQueue()
+        self._outcomes: Deque[TileOutcome] = deque()
+        self._error: Optional[BaseException] = None
+        self._taken = self._given = 0
+        count = threads or min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+        self._checkers = [threading.Thread(target=self._check_loop, daemon=True) for _index in range(count)]
+        self._storer = threading.Thread(target=self._store_loop, daemon=True)
+        for thread in [*self._checkers, self._storer]:
+            thread.start()
+
+    @property
+    def backlog(self) -> int:
+        """Tiles handed in whose outcome was not taken out yet."""
+        return self._taken - self._given
+
+    def submit(self, fetched: FetchedTile) -> None:
+        """Hand a tile in."""
+        self._taken += 1
+        if fetched.body is None:
+            state, still_valid = fetched.state, fetched.still_valid
+            self._checked.put((TileRecord(fetched.tile, state, still_valid=still_valid), None, 0))
+        else:
+            self._fetched.put(fetched)
+
+    def outcomes(self) -> List[TileOutcome]:
+        """The outcomes since the last call; raises what stopped a thread."""
+        if self._error is not None:
+            raise self._error
+        found: List[TileOutcome] = []
+        while self._outcomes:
+            found.append(self._outcomes.popleft())
+        self._given += len(found)
+        return found
+
+    def close(self) -> List[TileOutcome]:
+        """Finish what was handed in, make it durable, and end the threads; the last outcomes."""
+        for _thread in self._checkers:
+            self._fetched.put(None)
+        for thread in self._checkers:
+            thread.join()
+        self._checked.put(None)
+        self._storer.join()
+        return self.outcomes()
+
+    def _check_loop(self) -> None:
+        try:
+            while True:
+                fetched = self._fetched.get()
+                if fetched is None:
+                    return
+                body = fetched.body or b""
+                sha256 = hashlib.sha256(body).digest()
+                verdict = self._checker.check(body, sha256=sha256, content_type=fetched.content_type)
+                if verdict.placeholder:
+                    record = TileRecord(fetched.tile, TileState.PLACEHOLDER)
+                    self._checked.put((record, None, len(body)))
+                elif verdict.reason is not None:
+                    self._checked.put((TileRecord(fetched.tile, TileState.PRESENT), verdict.reason, len(body)))
+                else:
+                    record = TileRecord(fetched.tile, TileState.PRESENT, body, sha256, fetched.etag,
+                                        fetched.last_modified, fetched.imagery_date)  # fmt: skip
+                    self._checked.put((record, None, len(body)))
+        except BaseException as exc:  # handed to the caller's thread, which raises it
+            self._error = exc
+
+    def _store_loop(self) -> None:
+        try:
+            with TileStore(self._root) as store, store.writer(self._source) as writer:
+                repeats: "Counter[bytes]" = Counter()
+                ended = False
+                while not ended:
+                    batch, ended = self._next_batch()
+                    accepted = [record for record, reason, _size in batch if reason is None]
+                    accepted = [_as_placeholder(record, writer.placeholder_sha256) for record in accepted]
+                    if accepted:
+                        repeats.update(writer.add(accepted))
+                    if self._max_repeats:
+                        for sha256 in [digest for digest, count in repeats.items() if count >= self._max_repeats]:
+                            writer.mark_placeholder(sha256)
+                            del repeats[sha256]
+                    states = {record.tile: record.state for record in accepted}
+                    for record, reason, size_bytes in batch:
+                        self._outcomes.append(
+                            TileOutcome(record.tile, reason is None, states.get(record.tile, record.state), reason,
+                                        size_bytes, record.still_valid)  # fmt: skip
+                        )
+        except BaseException as exc:  # handed to the caller's thread, which raises it
+            self._error = exc
+
+    def _next_batch(self) -> Tuple[List[Tuple[TileRecord, Optional[str], int]], bool]:
+        batch: List[Tuple[TileRecord, Optional[str], int]] = []
+        timeout_s: Optional[float] = None
+        due_s = 0.0
+        while len(batch) < BATCH_TILES:
+            try:
+                item = self._checked.get(timeout=timeout_s)
+            except queue.Empty:
+                return batch, False
+            if item is None:
+                return batch, True
+            batch.append(item)
+            # The first tile waits for company: a batch is one durable point, and that costs the same for any size.
+            now_s = time.monotonic()
+            due_s = now_s + BATCH_WAIT_S if len(batch) == 1 else due_s
+            timeout_s = max(0.0, due_s - now_s)
+        return batch, False
+
+
+def _as_placeholder(record: TileRecord, known: Set[bytes]) -> TileRecord:
+    if record.sha256 is not None and record.sha256 in known:
+        return TileRecord(record.tile, TileState.PLACEHOLDER)
+    return record

@@ -1,0 +1,160 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Tiles on this machine's disk: PMTiles and MBTiles archives, z/x/y folders."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from typing import Any, NamedTuple, Optional
+from urllib.parse import quote
+
+from ._errors import TileSourceError
+from ._pmtiles import PmtilesReader
+from ._tiles import Tile
+
+__all__ = ["LocalTile", "LocalTiles", "open_local"]
+
+MAX_FILE_BYTES = 16 * 1024 * 1024
+SUFFIXES = (".jpg", ".png", ".webp", ".jpeg")
+
+
+class LocalTile(NamedTuple):
+    """A tile's bytes, and a stamp that changes with them."""
+
+    body: bytes
+    stamp: Optional[str]
+
+
+class LocalTiles:
+    """An open local source; `identity` changes where the tiles may have."""
+
+    identity: Any = None
+    stamped = False
+
+    def __enter__(self) -> "LocalTiles":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def read(self, tile: Tile) -> Optional[LocalTile]:
+        """The tile, None where the source has none."""
+        raise NotImplementedError
+
+    def stamp(self, tile: Tile) -> Optional[str]:
+        """The stamp alone, where it costs less than the bytes."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Release the files."""
+
+
+def _file_identity(path: str) -> Any:
+    try:
+        status = os.stat(path)
+    except OSError as exc:
+        raise TileSourceError(f"cannot open the tile source {path}: {exc.strerror}") from None
+    return [path, status.st_size, status.st_mtime_ns]
+
+
+class _Pmtiles(LocalTiles):
+    def __init__(self, path: str) -> None:
+        self.identity = _file_identity(path)
+        self._reader = PmtilesReader(path)
+
+    def read(self, tile: Tile) -> Optional[LocalTile]:
+        body = self._reader.get(tile.z, tile.x, tile.y)
+        return None if body is None else LocalTile(body, None)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class _Mbtiles(LocalTiles):
+    """SQLite with TMS rows (mbtiles-spec 1.3)."""
+
+    def __init__(self, path: str) -> None:
+        self.identity = _file_identity(path)
+        if not os.path.isfile(path):
+            raise TileSourceError(f"the tile source {path} is not a file")
+        self._path = path
+        try:
+            self._db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0)
+            self._db.execute("SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles LIMIT 1").fetchone()
+        except sqlite3.Error as exc:
+            raise TileSourceError(f"{path} is not an MBTiles archive, or is damaged: {exc}") from None
+
+    def read(self, tile: Tile) -> Optional[LocalTile]:
+        try:
+            row = self._db.execute(
+                "SELECT tile_data FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?",
+                (tile.z, tile.x, (1 << tile.z) - 1 - tile.y),
+            ).fetchone()
+        except sqlite3.Error as exc:
+            raise TileSourceError(f"the tile source {self._path} is damaged: {exc}") from None
+        if row is None or row[0] is None or len(row[0]) == 0:
+            return None
+        return LocalTile(row[0].encode() if isinstance(row[0], str) else bytes(row[0]), None)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class _Folder(LocalTiles):
+    stamped = True
+
+    def __init__(self, path: str) -> None:
+        if not os.path.isdir(path):
+            raise TileSourceError(f"the tile folder {path} does not exist")
+        self.identity = path
+        self._path = path
+        self._suffixes = list(SUFFIXES)
+
+    def _find(self, tile: Tile) -> Optional[int]:
+        for suffix in self._suffixes:
+            name = f"{self._path}/{tile.z}/{tile.x}/{tile.y}{suffix}"
+            try:
+                found = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as exc:
+                if exc.errno in (errno.ENOENT, errno.ENOTDIR):
+                    continue
+                raise TileSourceError(f"cannot read {name}: {exc.strerror}") from None
+            if suffix != self._suffixes[0]:
+                self._suffixes.remove(suffix)
+                self._suffixes.insert(0, suffix)
+            return found
+        return None
+
+    def read(self, tile: Tile) -> Optional[LocalTile]:
+        descriptor = self._find(tile)
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise TileSourceError(f"tile {tile.z}/{tile.x}/{tile.y} in {self._path} is not a regular file")
+            body = stream.read(MAX_FILE_BYTES + 1)
+        return LocalTile(body, f"{status.st_mtime_ns}-{status.st_size}")
+
+    def stamp(self, tile: Tile) -> Optional[str]:
+        for suffix in self._suffixes:
+            try:
+                status = os.stat(f"{self._path}/{tile.z}/{tile.x}/{tile.y}{suffix}", follow_symlinks=False)
+            except OSError:
+                continue
+            return f"{status.st_mtime_ns}-{status.st_size}"
+        return None
+
+
+def open_local(kind: str, path: str) -> LocalTiles:
+    """The tiles at a path.
+
+    Raises:
+        TileSourceError: missing, unreadable, damaged or of another kind.
+    """
+    return {"pmtiles": _Pmtiles, "mbtiles": _Mbtiles, "folder": _Folder}[kind](path)
