@@ -12,10 +12,11 @@ stands behind a user name.
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 import shlex
-from typing import Callable, FrozenSet, Iterable, Set
+from typing import FrozenSet, Iterable, Set
 from urllib.parse import quote, quote_plus
 
 __all__ = ["MIN_ENCODED_BYTES", "MIN_LINE_CHARS", "secret_forms"]
@@ -26,6 +27,8 @@ MIN_ENCODED_BYTES = 4
 MIN_LINE_CHARS = 8
 """The lines of a secret of many lines (a PEM key) are secrets of their own from this length on."""
 
+# What clients leave as it is: all encoded, urllib, encodeURIComponent, RFC 3986 paths, requests and encodeURI.
+_URL_SAFE = ("", "/", "!'()*", "!$&'()*+,;=:@/", "!#$%&'()*+,/:;=?@[]~")
 _NOT_PLAIN = re.compile(r"([^A-Za-z0-9_@%+=:,./-])")
 _IN_DOUBLE_QUOTES = re.compile(r'([$`"\\!])')
 
@@ -77,6 +80,8 @@ def _text_forms(secret: str) -> Iterable[str]:
         secret.replace("\\", "\\\\").replace("'", "\\'"),
         shlex.quote(secret).strip("'"),
         secret.replace("'", "'\\''"),
+        html.escape(secret),
+        html.escape(secret, quote=False),
         _NOT_PLAIN.sub(r"\\\1", secret),
         _IN_DOUBLE_QUOTES.sub(r"\\\1", secret),
     ):
@@ -85,17 +90,11 @@ def _text_forms(secret: str) -> Iterable[str]:
 
 def _url_forms(secret: str) -> Iterable[str]:
     data = secret.encode("utf-8", "surrogatepass")
-    encoders: Iterable[Callable[[bytes], str]] = (
-        lambda value: quote(value, safe=""),
-        lambda value: quote(value, safe="/"),
-        lambda value: quote_plus(value),
-    )
-    for encode in encoders:
-        once = encode(data)
-        twice = quote(once, safe="")
-        for text in (once, twice):
-            yield text
-            yield _lower_percent(text)
+    for safe in _URL_SAFE:
+        for once in (quote(data, safe=safe), quote_plus(data, safe=safe)):
+            for text in (once, quote(once, safe="")):
+                yield text
+                yield _lower_percent(text)
 
 
 def _forms_of(secret: str) -> Iterable[bytes]:
