@@ -29,6 +29,9 @@ class ActionModule(CompanionAction):
         self.wait_until_reachable(run)
         over_ssh = self.ssh_command() is not None
         self._check_programs(run, over_ssh)
+        if not self._task.check_mode:
+            # Where the user may make it (the embedded default); else provisioning has, or the check below says so.
+            self.command("mkdir", "-p", "--", config.companion_cache_root)
         facts = self.module("cache_info", {"root": config.companion_cache_root}, task_vars)["cache"]
         archive = run.facts()["archive"]
         flight = run.load_flight()
@@ -47,7 +50,7 @@ class ActionModule(CompanionAction):
             run.journal.record("fact", phase=self.phase, host=self.host, cache=cache, outcome="idempotent_no_op")
             self.sink.emit("phase", phase=self.phase, text=f"holds this cache already: {current['generation']}")
             return {"companion": {"build_needed": False, "reason": "the active cache is the one wanted, and is healthy"}}
-        self._check_room(facts, int(archive["size_bytes"]))
+        self._check_room(config.companion_cache_root, facts, int(archive["size_bytes"]))
         run.journal.record("fact", phase=self.phase, host=self.host, request=stable, nonce=secrets.token_hex(16))
         self.sink.emit("phase", phase=self.phase, text=f"ready; building because {reason}")
         return {"companion": {"build_needed": True, "reason": reason}}
@@ -75,17 +78,19 @@ class ActionModule(CompanionAction):
         answer = self.shell(f"{shlex.quote(program)} --version </dev/null 2>/dev/null | head -n 1 | head -c 200")
         return answer.stdout.strip() or None
 
-    def _check_room(self, facts: Dict[str, Any], archive_bytes: int) -> None:
+    def _check_room(self, root: str, facts: Dict[str, Any], archive_bytes: int) -> None:
         if not facts["writable"]:
-            raise CompanionNotReadyError(f"{facts['root']} on {self.host} is missing or not writable for this user")
+            if self._task.check_mode:
+                return
+            raise CompanionNotReadyError(f"{root} on {self.host} is missing or not writable for this user")
         needed = int(archive_bytes * DISK_FACTOR) + DISK_RESERVE_BYTES
         if facts["free_bytes"] < needed:
             raise CompanionNotReadyError(
-                f"{facts['root']} on {self.host} has {facts['free_bytes'] // 10**6} MB free, and {needed // 10**6} MB are needed",
+                f"{root} on {self.host} has {facts['free_bytes'] // 10**6} MB free, and {needed // 10**6} MB are needed",
                 remediation="Free disk space on the companion, then run again.",
             )
         if 0 <= facts["free_inodes"] < MIN_INODES:
             raise CompanionNotReadyError(
-                f"{facts['root']} on {self.host} has {facts['free_inodes']} inodes free, and {MIN_INODES} are needed",
+                f"{root} on {self.host} has {facts['free_inodes']} inodes free, and {MIN_INODES} are needed",
                 remediation="Remove small files on the companion, then run again.",
             )

@@ -14,7 +14,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils._config import PreflightConfig, load_config
 from ..module_utils._errors import CacheBuildError, SettingsError
-from ..module_utils._run import begin_run
+from ..module_utils._run import Run, begin_run, open_run
 from ..plugin_utils._phase_action import plain
 from ..plugin_utils._versions import versions
 
@@ -28,6 +28,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         super().run(tmp, task_vars)
         spec = {
             "run_id": {"type": "str"},
+            "resume": {"type": "bool", "default": False},
             "companions": {"type": "list", "elements": "str", "required": True},
             "config_file": {"type": "path"},
         }
@@ -44,6 +45,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         given = {name: plain(self._templar.template(task_vars[name])) for name in names if name in task_vars}
         config = load_config(given, config_file=arguments["config_file"])
         companions = arguments["companions"]
+        if arguments["resume"]:
+            runs = os.path.join(os.path.abspath(config.cache_staging_root), "runs")
+            return self._describe(open_run(os.path.join(runs, str(arguments["run_id"]))))
         run = begin_run(
             config, run_id=arguments["run_id"], facts={"companions": companions, "versions": versions()}
         )
@@ -54,6 +58,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
             run.journal.record("fail", error=error.to_dict())
             raise error
+        return self._describe(run)
+
+    @staticmethod
+    def _describe(run: Run) -> Dict[str, Any]:
+        config = run.config
         ssh_args = [
             "StrictHostKeyChecking=yes",
             f"UserKnownHostsFile={os.path.abspath(config.companion_known_hosts_file)}",

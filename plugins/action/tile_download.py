@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Dict
 
-from ..module_utils._config import read_secret
 from ..module_utils._errors import FailurePhase
 from ..module_utils._lock import holder_is_alive
 from ..module_utils._report import to_plain
 from ..module_utils._run import Run
 from ..module_utils._tile_archive import cut_archive
-from ..module_utils._tile_download import DownloadProgress, check_coverage, download_tiles
+from ..module_utils._tile_download import DownloadLimits, DownloadProgress, check_coverage, download_tiles
 from ..module_utils._tile_plan import plan_tiles
-from ..module_utils._tile_source import open_source, source_spec
+from ..module_utils._tile_settings import configured_source
 from ..module_utils._tile_store import TileStore
 from ..plugin_utils._phase_action import PhaseAction
 
@@ -29,29 +29,28 @@ class ActionModule(PhaseAction):
         config = run.config
         flight = run.load_flight()
         tiles = plan_tiles(flight, config)[1]
-        spec = source_spec(url=config.satellite_provider_url, source=config.tile_source)
+        source = configured_source(config)
         if self._task.check_mode:
-            return {"changed": True, "tiles": {"source_id": spec["id"], "requested": len(tiles)}}
+            return {"changed": True, "tiles": {"source_id": source.id, "requested": len(tiles)}}
         holder = run.facts().get("lock_holder_pid")
 
         def show(progress: DownloadProgress) -> None:
             self.sink.emit("progress", phase=self.phase, done=progress.done, total=progress.total, unit="tiles")
 
-        with TileStore.open(config.cache_staging_root) as store:
-            with open_source(spec, api_key=read_secret(config, "satellite_provider_api_key")) as source:
-                report = download_tiles(
-                    tiles=tiles,
-                    source=source,
-                    store=store,
-                    on_progress=show,
-                    cancelled=lambda: holder is not None and not holder_is_alive(holder),
-                    deadline_s=config.download_timeout_s,
-                )
+        with TileStore(Path(config.cache_staging_root) / "tiles") as store:
+            report = download_tiles(
+                tiles=tiles,
+                source=source,
+                store=store,
+                on_progress=show,
+                cancelled=lambda: holder is not None and not holder_is_alive(holder),
+                limits=DownloadLimits(deadline_s=config.download_timeout_s),
+            )
             run.journal.record("fact", phase=self.phase, download=to_plain(report))
             check_coverage(report, tolerance_ratio=config.coverage_tolerance_ratio)
             started = time.monotonic()
             archive = cut_archive(
-                tiles=tiles, store=store, source_id=report.source_id, path=run.archive_path, metadata=source.metadata
+                tiles=tiles, store=store, source=source, path=Path(run.archive_path)
             )
         self.sink.emit(
             "phase",

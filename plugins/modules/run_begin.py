@@ -22,6 +22,10 @@ options:
   run_id:
     description: The run's id; a new one is made by default.
     type: str
+  resume:
+    description: Whether to go on with the run of this id instead of beginning a new one.
+    type: bool
+    default: false
   companions:
     description: The hosts that are to get the cache.
     type: list

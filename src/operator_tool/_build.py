@@ -124,6 +124,15 @@ def build_cache(
                 verbosity=request.verbosity,
                 on_text=on_text,
             )
+            if result.cancelled:
+                # The playbook was stopped in mid-work: its companions still hold the run's lock and folders.
+                (folder / "release").mkdir()
+                run_playbook(
+                    "release_companions",
+                    private_dir=folder / "release",
+                    inventory=_inventory(request, config, folder),
+                    variables=variables,
+                )
     except SettingsError as exc:
         return _report_of(exc, run_id)
     run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
