@@ -50,7 +50,11 @@ class ActionModule(PhaseAction):
             check_coverage(report, tolerance_ratio=config.coverage_tolerance_ratio)
             started = time.monotonic()
             archive = cut_archive(
-                tiles=tiles, store=store, source=source, path=Path(run.archive_path)
+                tiles=tiles,
+                store=store,
+                source_id=source.source_key,
+                path=Path(run.archive_path),
+                metadata={"name": flight.flight_id, "attribution": source.spec.attribution},
             )
         self.sink.emit(
             "phase",

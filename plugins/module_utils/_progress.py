@@ -35,7 +35,7 @@ def describe(record: Dict[str, Any]) -> str:
     if done is not None:
         amount = f" {done}/{total} {unit}" if total is not None else f" {done} {unit}"
     text = f" {record['text']}" if record.get("text") else ""
-    return f"{where}{phase}:{amount.rstrip()}{text}"
+    return f"{where}{phase + ':' if phase else ''}{amount.rstrip()}{text}".strip()
 
 
 class ProgressSink:

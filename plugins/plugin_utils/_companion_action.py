@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Optional
@@ -70,7 +72,9 @@ class CompanionAction(PhaseAction):
         return self.shell(shlex.join(words), stdin=stdin)
 
     def shell(self, script: str, *, stdin: Optional[bytes] = None) -> CommandResult:
-        """Run a line of POSIX shell."""
+        """Run a line of POSIX shell; a local companion also finds the programs beside this Python."""
+        if str(self._connection.transport) == "local":
+            script = f'PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; {script}'
         try:
             result = self._low_level_execute_command(script, in_data=stdin, sudoable=False)
         except AnsibleConnectionFailure as exc:
