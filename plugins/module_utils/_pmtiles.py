@@ -18,7 +18,7 @@ import struct
 import zlib
 from array import array
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from ._errors import TileSourceError
@@ -126,7 +126,8 @@ def parse_header(content: bytes, *, where: str, size_bytes: Optional[int] = None
     values = _HEADER.unpack(content[:HEADER_BYTES])
     if values[1] != 3:
         raise TileSourceError(f"{where} is PMTiles version {values[1]}; version 3 is needed")
-    header = PmtilesHeader(*values[2:13], bool(values[13]), *values[14:])
+    names = [item.name for item in fields(PmtilesHeader)]
+    header = PmtilesHeader(**dict(zip(names, values[2:])))
     for name in ("root", "metadata", "leaf", "tile_data"):
         offset, length = getattr(header, name + "_offset"), getattr(header, name + "_length")
         if length and (offset < HEADER_BYTES or (size_bytes is not None and offset + length > size_bytes)):

@@ -34,6 +34,7 @@ from ._pmtiles import (
     encode_header,
 )
 from ._tile_check import sniff_format
+from ._tile_source import TileSource
 from ._tile_store import TileStore
 from ._tiles import Tile, TileSet, tile_bounds
 
@@ -143,14 +144,14 @@ def _bounds_e7(tiles: TileSet) -> Tuple[int, int, int, int]:
 
 
 def cut_archive(
-    *, tiles: TileSet, store: TileStore, source_id: str, path: Path, metadata: Optional[Mapping[str, Any]] = None
+    *, tiles: TileSet, store: TileStore, source: TileSource, path: Path, metadata: Optional[Mapping[str, Any]] = None
 ) -> ArchiveInfo:
     """Write the archive; whole and durable under its name when this returns. Every body is checked against its SHA-256.
 
     Args:
         tiles: the tiles of the flight; those that the store lacks are left out.
         store: the workstation's store.
-        source_id: the source's `source_key`.
+        source: the source that the tiles were downloaded from.
         path: where the archive goes.
         metadata: JSON values for the archive's metadata (name, attribution, …).
 
@@ -160,10 +161,10 @@ def cut_archive(
     """
     import numpy as np
 
-    source = store.source_number(source_id)
-    ids, numbers = _collect(tiles, store, source) if source is not None else ((), ())
+    number = store.source_number(source.source_key)
+    ids, numbers = _collect(tiles, store, -1 if number is None else number)
     if len(ids) == 0:
-        raise CoverageIncompleteError(f"the tile store has none of the {len(tiles)} tiles of source {source_id}")
+        raise CoverageIncompleteError(f"the tile store has none of the {len(tiles)} tiles of source {source.id}")
     _unique, first = np.unique(numbers, return_index=True)
     in_order = numbers[np.sort(first)].tolist()
     placed = store.bodies(in_order)
@@ -178,7 +179,15 @@ def cut_archive(
     head_body = store.read(*placed[in_order[0]][:3])
     image_format = sniff_format(head_body) or "unknown"
     zooms = tiles.zooms
-    facts = {**dict(metadata or {}), "type": "baselayer", "format": image_format, "minzoom": zooms[0], "maxzoom": zooms[-1]}
+    facts = {
+        "name": source.id,
+        "attribution": source.spec.attribution,
+        **dict(metadata or {}),
+        "type": "baselayer",
+        "format": image_format,
+        "minzoom": zooms[0],
+        "maxzoom": zooms[-1],
+    }
     described = stored_gzip(json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
     west, south, east, north = _bounds_e7(tiles)
     data_offset = HEADER_BYTES + len(root) + len(described) + len(leaves)
@@ -213,7 +222,9 @@ def _entries(ids: List[int], numbers: List[int], offsets: Mapping[int, Tuple[int
     return entries
 
 
-def _bodies(store: TileStore, numbers: Sequence[int], placed: Mapping[int, Tuple[int, int, int, bytes]]) -> Iterator[bytes]:
+def _bodies(
+    store: TileStore, numbers: Sequence[int], placed: Mapping[int, Tuple[int, int, int, bytes]]
+) -> Iterator[bytes]:
     damaged: List[int] = []
     for number in numbers:
         pack, offset, length, sha256 = placed[number]

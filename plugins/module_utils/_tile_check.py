@@ -12,7 +12,10 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from typing import FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, FrozenSet, Iterable, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["TileChecker", "TileVerdict", "image_size", "sniff_format"]
 
@@ -106,6 +109,17 @@ def _png_fault(body: bytes) -> Optional[str]:
     return "truncated"
 
 
+def _jpeg_fault(body: bytes) -> Optional[str]:
+    return "truncated" if body.rfind(b"\xff\xd9", max(0, len(body) - 1024)) < 0 else None
+
+
+def _webp_fault(body: bytes) -> Optional[str]:
+    return "truncated" if int.from_bytes(body[4:8], "little") + 8 > len(body) else None
+
+
+_FAULTS = {"jpg": _jpeg_fault, "png": _png_fault, "webp": _webp_fault}
+
+
 class TileChecker:
     """Checks tiles of one source; safe for use in several threads.
 
@@ -140,50 +154,56 @@ class TileChecker:
             sha256: its digest.
             content_type: what the server called it, if there was one.
         """
-        if not body:
-            return TileVerdict(None, "empty")
-        if len(body) > self._max_bytes:
-            return TileVerdict(None, "too_large")
-        if sha256 in self._placeholders:
-            return TileVerdict(None, "placeholder", placeholder=True)
         kind = sniff_format(body)
-        if kind is None:
-            text = body[:64].lstrip()[:1] in _TEXT_STARTS or (content_type or "").startswith(("text/", "application/json"))
-            return TileVerdict(None, "not_an_image_but_text" if text else "not_an_image")
-        if kind not in self._formats:
-            return TileVerdict(kind, f"is_{kind}")
-        size = image_size(body, kind)
-        if size is None:
-            return TileVerdict(kind, "damaged")
-        if size != self._size:
-            return TileVerdict(kind, f"size_{size[0]}x{size[1]}")
-        if kind == "png":
-            fault = _png_fault(body)
-            if fault is not None:
-                return TileVerdict(kind, fault)
-        elif kind == "jpg" and body.rfind(b"\xff\xd9", max(0, len(body) - 1024)) < 0:
-            return TileVerdict(kind, "truncated")
-        elif kind == "webp" and int.from_bytes(body[4:8], "little") + 8 > len(body):
-            return TileVerdict(kind, "truncated")
-        return self._decode(body, kind)
+        if sha256 in self._placeholders:
+            return TileVerdict(kind, "placeholder", placeholder=True)
+        reason = self._fault(body, kind, content_type) or self._decode(body, kind or "")
+        return TileVerdict(kind, reason, placeholder=reason == "placeholder")
 
-    def _decode(self, body: bytes, kind: str) -> TileVerdict:
-        from PIL import Image
+    def _fault(self, body: bytes, kind: Optional[str], content_type: Optional[str]) -> Optional[str]:
+        """What is wrong without decoding."""
+        reason: Optional[str] = None
+        if not body:
+            reason = "empty"
+        elif len(body) > self._max_bytes:
+            reason = "too_large"
+        elif kind is None:
+            text = body[:64].lstrip()[:1] in _TEXT_STARTS
+            text = text or (content_type or "").startswith(("text/", "application/json"))
+            reason = "not_an_image_but_text" if text else "not_an_image"
+        elif kind not in self._formats:
+            reason = f"is_{kind}"
+        else:
+            size = image_size(body, kind)
+            if size is None:
+                reason = "damaged"
+            elif size != self._size:
+                reason = f"size_{size[0]}x{size[1]}"
+            else:
+                reason = _FAULTS[kind](body)
+        return reason
+
+    def _decode(self, body: bytes, kind: str) -> Optional[str]:
+        """Every bit through the decoder; what is wrong, if anything."""
+        import PIL.Image
 
         try:
-            with Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
+            with PIL.Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
                 if getattr(image, "n_frames", 1) != 1:
-                    return TileVerdict(kind, "animated")
+                    return "animated"
                 image.load()
-                if self._single_colour and _one_colour(image.resize((8, 8), 0).getextrema()):
-                    # Sixty-four samples are of one colour: now look at every pixel.
-                    if _one_colour(image.getextrema()):
-                        return TileVerdict(kind, "placeholder", placeholder=True)
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError, Image.DecompressionBombError):
-            return TileVerdict(kind, "undecodable")
-        return TileVerdict(kind, None)
+                # A few samples first: only where these are of one colour every pixel is looked at.
+                if self._single_colour and _one_colour(image.resize((8, 8), 0)) and _one_colour(image):
+                    return "placeholder"
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError):
+            return "undecodable"
+        except PIL.Image.DecompressionBombError:
+            return "bomb"
+        return None
 
 
-def _one_colour(extrema: object) -> bool:
-    bands: List[Tuple[float, float]] = [extrema] if isinstance(extrema[0], (int, float)) else list(extrema)  # type: ignore
-    return all(low == high for low, high in bands)
+def _one_colour(image: Image) -> bool:
+    extrema: Tuple[Any, ...] = image.getextrema()
+    bands = [extrema] if isinstance(extrema[0], (int, float)) else extrema
+    transparent = image.mode in ("RGBA", "LA") and bands[-1][1] == 0
+    return transparent or all(low == high for low, high in bands)

@@ -43,9 +43,16 @@ class _Batch:
     """The state of one download."""
 
     def __init__(
-        self, *, tiles: TileSet, source: TileSource, store: TileStore, limits: DownloadLimits,
-        on_progress: Optional[Callable[[DownloadProgress], None]], cancelled: Optional[Callable[[], bool]], ask_again: bool,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        tiles: TileSet,
+        source: TileSource,
+        store: TileStore,
+        limits: DownloadLimits,
+        on_progress: Optional[Callable[[DownloadProgress], None]],
+        cancelled: Optional[Callable[[], bool]],
+        ask_again: bool,
+    ) -> None:
         self.tiles, self.source, self.store, self.limits = tiles, source, store, limits
         self._on_progress, self._cancelled = on_progress, cancelled
         number = store.source_number(source.source_key, attribution=source.spec.attribution)
@@ -69,9 +76,7 @@ class _Batch:
         try:
             for run in self.tiles.runs:
                 fresh_since_s = int(time.time()) + 1 if stamped is not None and stamped.stamped else self.fresh_since_s
-                found = self.store.survey(
-                    self.number, run, fresh_since_s=fresh_since_s, void_since_s=self.void_since_s
-                )
+                found = self.store.survey(self.number, run, fresh_since_s=fresh_since_s, void_since_s=self.void_since_s)
                 known = {stored.tile.x: stored for stored in found.stale}
                 self.done += found.present + len(found.missing) + len(found.placeholder)
                 for x in sorted([*found.absent, *known]):
@@ -342,7 +347,11 @@ def check_coverage(report: DownloadBatchReport, *, tolerance_ratio: float) -> No
     more = ", …" if absent > 5 else ""
     raise CoverageIncompleteError(
         f"{absent} of {report.requested} tiles are not there ({kinds}): {shown}{more}",
-        details={"holes": [dict(hole) for hole in report.failed_tiles], "absent": absent, "requested": report.requested},
+        details={
+            "holes": [dict(hole) for hole in report.failed_tiles],
+            "absent": absent,
+            "requested": report.requested,
+        },
     )
 
 

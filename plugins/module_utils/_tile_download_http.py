@@ -17,14 +17,16 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 from urllib.parse import urlsplit
 
 from ._errors import DownloadError, TileSourceError
+from ._tile_download_limits import DownloadLimits
 from ._tile_pacing import Pacer, retry_after_s
 from ._tile_source import HttpTileSource, TileRequest
-from ._tile_download_limits import DownloadLimits
 
 __all__ = ["HttpAnswer", "HttpEngine"]
 
 SELECT_S = 0.05
 MAX_REDIRECTS = 3
+FIRST_FAILURES = 4
+"""A provider that has never answered counts as down after so many failures in a row."""
 
 
 class HttpAnswer(NamedTuple):
@@ -150,9 +152,8 @@ class HttpEngine:
         if answers:
             self._progress_s = now_s
         elif now_s - self._progress_s > self._limits.stall_s and not self.idle:
-            raise DownloadError(
-                f"{self._source.host} has given nothing for {self._limits.stall_s:.0f} s ({self._last_reason or 'no answer'})"
-            )
+            why = self._last_reason or "no answer"
+            raise DownloadError(f"{self._source.host} has given nothing for {self._limits.stall_s:.0f} s ({why})")
         return answers, exhausted
 
     def _handle(self) -> Any:
@@ -269,22 +270,23 @@ class HttpEngine:
                 self._failed(job, reason, now_s, answers)
             return
         status = int(handle.getinfo(self._curl.RESPONSE_CODE))
-        if status == 200 or status == 206:
+        if status in {200, 206}:
             self._healthy()
             answers.append(HttpAnswer(job.request, status, b"".join(transfer.body), _headers(transfer.headers)))
             return
-        self._answered(job, status, _headers(transfer.headers), handle, now_s, answers)
+        if status in {301, 302, 303, 307, 308}:
+            self._redirected(job, handle, now_s, answers)
+        else:
+            self._answered(job, status, _headers(transfer.headers), answers)
 
-    def _answered(
-        self, job: _Job, status: int, headers: Dict[str, str], handle: Any, now_s: float, answers: List[HttpAnswer]
-    ) -> None:
-        host = self._source.host
+    def _answered(self, job: _Job, status: int, headers: Dict[str, str], answers: List[HttpAnswer]) -> None:
+        host, now_s = self._source.host, self._clock()
         if status in (304, *self._source.spec.missing_statuses):
             self._healthy()
             answers.append(HttpAnswer(job.request, status, b"", headers))
         elif status in (429, 503) and (status == 429 or "retry-after" in headers):
-            self._refused(job, status, headers, now_s, answers)
-        elif status == 401 or status == 407:
+            self._refused(job, status, headers, answers)
+        elif status in {401, 407}:
             raise TileSourceError(
                 f"{host} refused the credentials of tile source {self._source.id} (HTTP {status})",
                 remediation="Renew the provider's API key.",
@@ -297,8 +299,6 @@ class HttpEngine:
                     remediation="Check the API key, the quota and the terms of the provider.",
                 )
             answers.append(HttpAnswer(job.request, status, b"", headers, "http_403"))
-        elif status in (301, 302, 303, 307, 308):
-            self._redirected(job, handle, now_s, answers)
         elif status >= 500 or status in (408, 425):
             self._failed(job, f"http_{status}", now_s, answers)
         else:
@@ -321,14 +321,15 @@ class HttpEngine:
         job.url = target
         self._delay(job, now_s)
 
-    def _refused(self, job: _Job, status: int, headers: Dict[str, str], now_s: float, answers: List[HttpAnswer]) -> None:
+    def _refused(self, job: _Job, status: int, headers: Dict[str, str], answers: List[HttpAnswer]) -> None:
+        now_s, cap_s = self._clock(), self._limits.retry_after_cap_s
         self.pacer.refuse(now_s)
         self._last_reason = f"HTTP {status}"
         job.refusals += 1
         if job.refusals > self._limits.max_refusals:
             answers.append(HttpAnswer(job.request, status, b"", headers, f"http_{status}"))
             return
-        asked_s = retry_after_s(headers.get("retry-after"), cap_s=self._limits.retry_after_cap_s, now_epoch_s=time.time())
+        asked_s = retry_after_s(headers.get("retry-after"), cap_s=cap_s, now_epoch_s=time.time())
         backoff_s = asked_s if asked_s is not None else random.uniform(0.1, 0.5 * 2 ** min(job.refusals, 6))  # noqa: S311
         self._delay(job, now_s + backoff_s)
 
@@ -376,7 +377,7 @@ class HttpEngine:
         if self._probing:
             self._probing = False
             self._probes_failed += 1
-        elif self._open_until_s or self._in_a_row < min(limits.breaker_failures, limits.breaker_failures if self._succeeded else 4):
+        elif self._open_until_s or self._in_a_row < (limits.breaker_failures if self._succeeded else FIRST_FAILURES):
             return
         if self._probes_failed >= (limits.breaker_probes if self._succeeded else min(2, limits.breaker_probes)):
             raise DownloadError(
@@ -400,7 +401,7 @@ class HttpEngine:
         if number == curl.E_PEER_FAILED_VERIFICATION:
             raise TileSourceError(
                 f"the certificate of {self._source.host} is not valid",
-                remediation="Check the clock and the host; a private authority's certificate goes into ca_file of the profile.",
+                remediation="Check clock and host; a private authority's certificate goes into the profile's ca_file.",
             )
         return names.get(number, f"curl_{number}")
 

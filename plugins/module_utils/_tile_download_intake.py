@@ -125,7 +125,7 @@ class TileIntake:
                     record = TileRecord(fetched.tile, TileState.PRESENT, body, sha256, fetched.etag,
                                         fetched.last_modified, fetched.imagery_date)  # fmt: skip
                     self._checked.put((record, None, len(body)))
-        except BaseException as exc:  # handed to the caller's thread, which raises it
+        except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, which raises it
             self._error = exc
 
     def _store_loop(self) -> None:
@@ -145,11 +145,11 @@ class TileIntake:
                             del repeats[sha256]
                     states = {record.tile: record.state for record in accepted}
                     for record, reason, size_bytes in batch:
+                        state = states.get(record.tile, record.state)
                         self._outcomes.append(
-                            TileOutcome(record.tile, reason is None, states.get(record.tile, record.state), reason,
-                                        size_bytes, record.still_valid)  # fmt: skip
+                            TileOutcome(record.tile, reason is None, state, reason, size_bytes, record.still_valid)
                         )
-        except BaseException as exc:  # handed to the caller's thread, which raises it
+        except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, which raises it
             self._error = exc
 
     def _next_batch(self) -> Tuple[List[Tuple[TileRecord, Optional[str], int]], bool]:

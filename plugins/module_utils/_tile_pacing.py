@@ -86,7 +86,7 @@ class Pacer:
 
 
 def retry_after_s(value: Optional[str], *, cap_s: float, now_epoch_s: float) -> Optional[float]:
-    """Seconds that a `Retry-After` header asks for (RFC 9110: seconds or a date), capped; None where it says nothing."""
+    """Seconds that `Retry-After` asks for (RFC 9110: seconds or a date), capped; None where it says nothing."""
     if not value:
         return None
     text = value.strip()

@@ -87,7 +87,7 @@ class TileSourceSpec:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.id):
-            raise TileSourceError(f"tile source id {self.id!r} is not a plain name of at most 64 letters, digits, . _ -")
+            raise TileSourceError(f"tile source id {self.id!r} is not a plain name: 64 letters, digits, . _ - at most")
         if self.kind not in HTTP_KINDS + LOCAL_KINDS:
             raise TileSourceError(
                 f"tile source {self.id} is of unknown kind {self.kind!r}; known: {', '.join(HTTP_KINDS + LOCAL_KINDS)}"
@@ -101,10 +101,9 @@ class TileSourceSpec:
         if not 1 <= self.connections <= 512:
             raise TileSourceError(f"tile source {self.id} has {self.connections} connections; 1 to 512 are possible")
         if self.requests_per_s is not None and not 0 < self.requests_per_s < 1e6:
-            raise TileSourceError(f"tile source {self.id} has requests_per_s {self.requests_per_s}; give a number above 0")
-        for digest in self.placeholder_sha256:
-            if not re.fullmatch(r"[0-9a-f]{64}", digest):
-                raise TileSourceError(f"tile source {self.id} has a placeholder_sha256 that is no SHA-256 in hex")
+            raise TileSourceError(f"tile source {self.id} has requests_per_s {self.requests_per_s}: give one above 0")
+        if not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in self.placeholder_sha256):
+            raise TileSourceError(f"tile source {self.id} has a placeholder_sha256 that is no SHA-256 in hex")
         for name, value in {**self.headers, **self.placeholder_headers, (self.api_key_header or "x"): ""}.items():
             if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\x20-\x7e]*", value):
                 raise TileSourceError(f"tile source {self.id} has a header that is none: {name!r}")
@@ -179,13 +178,16 @@ class HttpTileSource(_Source):
         self._template = check_template(spec.id, spec.kind, spec.url or "")
         if api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", api_key):
             raise TileSourceError(f"the API key of tile source {spec.id} is not one word of plain text")
-        if api_key is None and (spec.api_key_required or spec.api_key_header or spec.api_key_query or "{api_key}" in self._template):
+        needs_key = spec.api_key_required or spec.api_key_header or spec.api_key_query or "{api_key}" in self._template
+        if api_key is None and needs_key:
             raise TileSourceError(
                 f"tile source {spec.id} needs an API key",
                 remediation="Put the key into a file and name it in satellite_provider_api_key_file.",
             )
-        if api_key is not None and (spec.url or "").startswith("http:") and not (
-            spec.insecure_http or self.host in LOOPBACK_HOSTS
+        if (
+            api_key is not None
+            and (spec.url or "").startswith("http:")
+            and not (spec.insecure_http or self.host in LOOPBACK_HOSTS)
         ):
             raise TileSourceError(
                 f"tile source {spec.id} would send its API key unencrypted to {self.host}",
@@ -273,9 +275,9 @@ def _typed(name: object, key: str, hint: str, value: Any) -> Any:
             return value
     elif "float" in hint and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    elif "int" in hint and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    elif "str" in hint and isinstance(value, str):
+    elif ("int" in hint and isinstance(value, int) and not isinstance(value, bool)) or (
+        "str" in hint and isinstance(value, str)
+    ):
         return value
     raise TileSourceError(f"tile source {name} has a wrong value for {key!r}")
 
@@ -313,7 +315,7 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
     """
     if re.match(r"https?://", location):
         host = urlsplit(location).hostname or "provider"
-        bare = location.split("?")[0]
+        bare = location.split("?", maxsplit=1)[0]
         kind = "pmtiles_http" if bare.endswith(".pmtiles") else "quadkey" if "{q}" in location else "xyz"
         return {"id": source_id or host, "kind": kind, "url": location}
     path = os.path.expanduser(location)
@@ -325,5 +327,5 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
         return {"id": source_id or stem or "folder", "kind": "folder", "path": path}
     raise TileSourceError(
         f"{location} is no tile source",
-        remediation="Give a URL template with {z} {x} {y}, a .pmtiles or .mbtiles archive, a z/x/y folder, or a profile.",
+        remediation="Give a URL with {z} {x} {y}, a .pmtiles or .mbtiles archive, a z/x/y folder, or a profile.",
     )

@@ -41,9 +41,7 @@ def check_template(source_id: str, kind: str, url: str) -> str:
 
 def quadkey(tile: Tile) -> str:
     """Microsoft's "Bing Maps Tile System": a digit for each zoom, most significant first."""
-    return "".join(
-        str((tile.x >> level & 1) + 2 * (tile.y >> level & 1)) for level in range(tile.z - 1, -1, -1)
-    )
+    return "".join(str((tile.x >> level & 1) + 2 * (tile.y >> level & 1)) for level in range(tile.z - 1, -1, -1))
 
 
 def tile_url(template: str, tile: Tile, *, spec: "TileSourceSpec", api_key: Optional[str]) -> str:

@@ -92,6 +92,10 @@ class RunSurvey:
     absent: Tuple[int, ...]
 
 
+def _marks(values: Sequence[object]) -> str:
+    return "(" + ",".join("?" * len(values)) + ")"
+
+
 @contextmanager
 def _sqlite_errors(root: Path) -> Iterator[None]:
     try:
@@ -117,10 +121,10 @@ class TileStore:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        self._packs = self.root / "packs"
+        self.packs = self.root / "packs"
         try:
             os.makedirs(self.root, mode=0o700, exist_ok=True)
-            os.makedirs(self._packs, mode=0o700, exist_ok=True)
+            os.makedirs(self.packs, mode=0o700, exist_ok=True)
         except OSError as exc:
             raise DownloadError(
                 f"cannot make the tile store {self.root}: {exc.strerror}",
@@ -140,7 +144,7 @@ class TileStore:
                 )
             if version == 0:
                 self._db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
-        self._reader = PackReader(self._packs)
+        self._reader = PackReader(self.packs)
         self._source_numbers: Dict[str, int] = {}
 
     def __enter__(self) -> "TileStore":
@@ -153,6 +157,11 @@ class TileStore:
         """Close the index and the packs."""
         self._reader.close()
         self._db.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The index, for this store's writer."""
+        return self._db
 
     def source_number(self, source_key: str, *, attribution: Optional[str] = None) -> Optional[int]:
         """The number of a source in the index; with `attribution` it is entered where absent."""
@@ -239,10 +248,8 @@ class TileStore:
         with _sqlite_errors(self.root):
             for start in range(0, len(numbers), SQL_BATCH):
                 part = list(numbers[start : start + SQL_BATCH])
-                marks = ",".join("?" * len(part))
-                for row in self._db.execute(
-                    f"SELECT id, pack, offset, length, sha256 FROM blob WHERE id IN ({marks})", part  # noqa: S608 - only marks
-                ):
+                query = "SELECT id, pack, offset, length, sha256 FROM blob WHERE id IN " + _marks(part)  # noqa: S608 - only marks
+                for row in self._db.execute(query, part):
                     found[row[0]] = row[1:]
         return found
 
@@ -292,7 +299,7 @@ class TileStoreWriter:
     def __init__(self, store: TileStore, source: int) -> None:
         self._store = store
         self._source = source
-        self._db = store._db
+        self._db = store.connection
         self._pack: Optional[PackWriter] = None
         with _sqlite_errors(store.root):
             rows = self._db.execute("SELECT sha256 FROM placeholder WHERE source = ?", (source,)).fetchall()
@@ -317,17 +324,20 @@ class TileStoreWriter:
             DownloadError: disk full, write or sync failed; nothing of the batch is in the index then.
         """
         now_s = int(time.time()) if now_s is None else now_s
-        bodies = {record.sha256: record.body for record in records if record.body is not None and record.sha256}
+        bodies: Dict[bytes, bytes] = {}
+        for record in records:
+            if record.body is not None and record.sha256 is not None:
+                bodies[record.sha256] = record.body
         known = self._known(list(bodies))
-        repeated = [r.sha256 for r in records if r.sha256 in known]
+        repeated: List[bytes] = []
         seen: Set[bytes] = set()
         for record in records:
-            if record.body is None or record.sha256 is None or record.sha256 in known:
+            if record.body is None or record.sha256 is None:
                 continue
-            if record.sha256 in seen:
+            if record.sha256 in known or record.sha256 in seen:
                 repeated.append(record.sha256)
             seen.add(record.sha256)
-        fresh = [(sha256, body) for sha256, body in bodies.items() if sha256 not in known and body is not None]
+        fresh = [(sha256, body) for sha256, body in bodies.items() if sha256 not in known]
         placed = self._append([body for _digest, body in fresh])
         with _sqlite_errors(self._store.root):
             self._db.execute("BEGIN IMMEDIATE")
@@ -344,7 +354,7 @@ class TileStoreWriter:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        return [digest for digest in repeated if digest is not None]
+        return repeated
 
     def _write_tiles(self, records: Sequence[TileRecord], now_s: int) -> None:
         rows: List[Tuple[Any, ...]] = []
@@ -384,8 +394,7 @@ class TileStoreWriter:
         with _sqlite_errors(self._store.root):
             for start in range(0, len(digests), SQL_BATCH):
                 part = digests[start : start + SQL_BATCH]
-                marks = ",".join("?" * len(part))
-                rows = self._db.execute(f"SELECT sha256 FROM blob WHERE sha256 IN ({marks})", part)  # noqa: S608 - only marks
+                rows = self._db.execute("SELECT sha256 FROM blob WHERE sha256 IN " + _marks(part), part)  # noqa: S608 - only marks
                 found.update(bytes(row[0]) for row in rows)
         return found
 
@@ -409,7 +418,7 @@ class TileStoreWriter:
     def _open_pack(self) -> PackWriter:
         with _sqlite_errors(self._store.root):
             for number, _end in self._db.execute("SELECT id, end FROM pack ORDER BY id").fetchall():
-                pack = PackWriter.try_open(self._store._packs, number)
+                pack = PackWriter.try_open(self._store.packs, number)
                 if pack is None:
                     continue
                 # Read the end only under the lock: its holder may just have moved it.
@@ -418,4 +427,4 @@ class TileStoreWriter:
                     return pack
                 pack.close()
             number = int(self._db.execute("INSERT INTO pack (end) VALUES (0)").lastrowid or 0)
-        return PackWriter.create(self._store._packs, number)
+        return PackWriter.create(self._store.packs, number)

@@ -135,7 +135,8 @@ class PackReader:
                 self._descriptors[number] = descriptor
             content = os.pread(descriptor, length, offset)
         except OSError as exc:
-            raise DownloadError(f"cannot read pack {number} of the tile store {self._folder.parent}: {exc.strerror}") from None
+            store = self._folder.parent
+            raise DownloadError(f"cannot read pack {number} of the tile store {store}: {exc.strerror}") from None
         return content
 
     def close(self) -> None:
