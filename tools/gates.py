@@ -62,7 +62,9 @@ def run(command: Sequence[str | Path], *, cwd: Path = ROOT, env: Mapping[str, st
 def clean_environment() -> dict[str, str]:
     """Return the environment without the caller's Ansible settings, with the tools' folder first on the path."""
     return {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON", "GPS_DENIED_"))},
+        **{
+            key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON", "GPS_DENIED_"))
+        },
         "ANSIBLE_HOME": str(CACHE / "ansible-home"),
         "LC_ALL": "C.UTF-8",
         "NO_COLOR": "1",
@@ -158,7 +160,9 @@ def gate_galaxy_importer() -> str:
     work.mkdir(parents=True)
     config = work / "importer.cfg"
     # Lint and sanity have gates of their own; this one would run them against images from a registry.
-    config.write_text("[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_ANSIBLE_TEST = False\nRUN_ANSIBLE_LINT = False\n")
+    config.write_text(
+        "[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nRUN_ANSIBLE_TEST = False\nRUN_ANSIBLE_LINT = False\n"
+    )
     output = run(
         [python, "-m", "galaxy_importer.main", tarball],
         cwd=work,

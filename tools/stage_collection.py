@@ -6,6 +6,10 @@
 
 builds the tarball, keeps it in FOLDER and unpacks it into FOLDER/ansible_collections/gps_denied/preflight, which
 becomes a git repository of its own: what is tested is the artefact, not the working tree. Prints the staged path.
+
+    python tools/stage_collection.py --update-listing
+
+writes the list of the tarball's files that the tests hold it against.
 """
 
 from __future__ import annotations
@@ -13,9 +17,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LISTING = ROOT / "tests" / "packaging" / "golden" / "tarball.txt"
 sys.path.insert(0, str(ROOT))
 
 import hatch_build  # noqa: E402  (the repository's root is on no path)
@@ -39,7 +46,19 @@ def stage(target_dir: Path) -> Path:
     return tree
 
 
+def update_listing() -> Path:
+    """Write the golden listing anew and return its path."""
+    with tempfile.TemporaryDirectory() as work, tarfile.open(hatch_build.build_tarball(ROOT, Path(work))) as archive:
+        names = sorted(member.name for member in archive if member.isfile())
+    LISTING.parent.mkdir(exist_ok=True)
+    LISTING.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return LISTING
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--update-listing"]:
+        print(update_listing())
+        sys.exit(0)
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     print(stage(Path(sys.argv[1]).resolve()))
