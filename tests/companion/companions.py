@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -150,13 +151,12 @@ class Companion:
         podman("unpause", self.container)
 
     def disconnect(self) -> None:
-        """Cut the network cable."""
-        podman("network", "disconnect", "--force", NETWORK, self.container)
+        """Cut the network cable: what is sent is lost, and no end is told."""
+        _inside(self.container, "ip", "link", "set", "eth0", "down", namespace="net")
 
     def reconnect(self) -> None:
         """Plug the cable in again, at the address it had."""
-        podman("network", "connect", "--ip", self.address, NETWORK, self.container)
-        _isolate(self.container)
+        _inside(self.container, "ip", "link", "set", "eth0", "up", namespace="net")
         self.wait_for_ssh()
 
     def stop(self) -> None:
@@ -265,6 +265,7 @@ def remove_abandoned() -> None:
             podman("rm", "--force", "--time", "0", identifier, check=False)
 
 
+@functools.cache
 def bare_image() -> str:
     """The image of a companion as its maker ships it: sshd, Python, an administrator with sudo."""
     name = f"localhost/gps-denied-companion-bare:{_digest([REPO / 'tests/companion/build_image.sh'], '')[:12]}"
@@ -275,6 +276,7 @@ def bare_image() -> str:
     return name
 
 
+@functools.cache
 def provisioned_image() -> str:
     """A companion with the builder: the bare one after `playbooks/provision_companion.yml`, committed."""
     sources = [path for name in PROVISIONING for path in _files(REPO / name)]
@@ -282,7 +284,17 @@ def provisioned_image() -> str:
     with _locked("provision"):
         if podman("image", "exists", name, check=False).returncode != 0:
             _bake(name)
+            _remove_images(keep=name)
     return name
+
+
+def _remove_images(*, keep: str) -> None:
+    """Remove the provisioned images of earlier builders, but for those that still run."""
+    repository = keep.partition(":")[0]
+    listing = podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}")
+    for image in listing.stdout.split():
+        if image != keep:
+            podman("rmi", image, check=False)
 
 
 def _bake(image: str) -> None:
@@ -340,6 +352,7 @@ def ansible_environment(folder: Path) -> dict[str, str]:
     }
 
 
+@functools.cache
 def wheelhouse() -> Path:
     """The wheelhouse of the builder in this checkout for the containers' Python, made once per builder."""
     sys.path[:0] = [entry for entry in (str(REPO / "dev"), str(REPO / "src")) if entry not in sys.path]
