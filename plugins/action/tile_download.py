@@ -52,7 +52,7 @@ class ActionModule(PhaseAction):
             archive = cut_archive(
                 tiles=tiles,
                 store=store,
-                source_id=source.source_key,
+                source=source,
                 path=Path(run.archive_path),
                 metadata={"name": flight.flight_id, "attribution": source.spec.attribution},
             )

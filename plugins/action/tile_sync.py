@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any, Dict
 
-from ..module_utils._build_request import canonical_json, request_for_run
+from ..module_utils._build_request import request_for_run
 from ..module_utils._errors import FailurePhase, SyncError
 from ..module_utils._run import Run
 from ..module_utils._rsync import push_file
@@ -45,9 +45,8 @@ class ActionModule(CompanionAction):
         )
         request_path = f"{root}/jobs/{run.run_id}/request.json"
         self._write(request_path, json.dumps(request).encode())
-        self._write(f"{root}/work/{run.run_id}/request.json", canonical_json(facts["request"]))
         sync = {"bytes_sent": sent, "bytes_total": archive["size_bytes"], "elapsed_s": round(time.monotonic() - started, 3)}
-        run.journal.record("fact", phase=self.phase, host=self.host, sync=sync)
+        run.journal.record("fact", phase=self.phase, host=self.host, sync=sync, archive_path=target)
         self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {archive['size_bytes'] / 1e6:.1f} MB sent")
         return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": target}}
 
@@ -76,7 +75,8 @@ class ActionModule(CompanionAction):
             raise SyncError(f"{target} on {self.host} does not hold what was sent; it was removed")
 
     def _write(self, path: str, content: bytes) -> None:
-        answer = self.shell(f"cat > {shlex.quote(path + '.tmp')} && mv {shlex.quote(path + '.tmp')} {shlex.quote(path)}", stdin=content)
+        final, temporary = shlex.quote(path), shlex.quote(path + ".tmp")
+        answer = self.shell(f"cat > {temporary} && mv {temporary} {final}", stdin=content)
         if answer.rc != 0:
             raise SyncError(f"cannot write {path} on {self.host}: {answer.stderr.strip()[:200]}")
 

@@ -70,6 +70,7 @@ class PreflightConfig:
         "~/.config/gps-denied/known_hosts", "Pinned host keys of the companions, by vehicle id."
     )
     grant_signing_key_file: Optional[str] = _described(None, "OpenSSH key that signs the grant of each activation.")
+    grant_valid_h: float = _described(72.0, "How long the grant of an activation is valid, in hours.")
     inventory: Optional[str] = _described(None, "Ansible inventory with the group companions; the driver passes it on.")
     report: Optional[str] = _described(None, "Where the report is written; default: reports/<run>.json under the staging root.")
     progress_socket: Optional[str] = _described(None, "Datagram socket for progress records; the driver sets it.")
@@ -81,7 +82,7 @@ class PreflightConfig:
             if not 0 <= getattr(self, name) < 1e7:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number from 0 up")
         for name in ("camera_agl_m", "camera_width_px", "camera_height_px", "max_tiles", "max_leg_m", "build_timeout_s",
-                     "stall_timeout_s", "download_timeout_s", "flights_api_timeout_s", "ssh_connect_timeout_s"):
+                     "stall_timeout_s", "grant_valid_h", "download_timeout_s", "flights_api_timeout_s", "ssh_connect_timeout_s"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
         if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:

@@ -30,6 +30,8 @@ def describe(record: Dict[str, Any]) -> str:
     """One line of text for people."""
     where = f"[{record['host']}] " if record.get("host") else ""
     phase = str(record.get("phase") or "").replace("_", " ")
+    if record.get("step"):
+        phase = f"{phase} ({record['step']})"
     done, total, unit = record.get("done"), record.get("total"), record.get("unit") or ""
     amount = ""
     if done is not None:

@@ -88,7 +88,6 @@ def run_playbook(
     variables: Mapping[str, Any],
     check: bool = False,
     verbosity: int = 0,
-    extra_environment: Mapping[str, str] | None = None,
     on_text: Callable[[str], None] | None = None,
 ) -> PlaybookResult:
     """Run `gps_denied.preflight.<name>` to its end, or to its cancellation by SIGINT or SIGTERM.
@@ -138,7 +137,10 @@ def run_playbook(
     )
     config.prepare()
     config.command = [sys.executable, _die_with_parent.__file__, str(os.getpid()), *config.command]
-    config.env = _environment(config.env, extra_environment or {})
+    # A configuration of our own: one that lies in the working folder or at home must not steer the run.
+    ansible_cfg = private_dir / "ansible.cfg"
+    ansible_cfg.touch()
+    config.env = _environment(config.env, {"ANSIBLE_CONFIG": str(ansible_cfg)})
     runner = Runner(
         config,
         event_handler=handle,
@@ -158,7 +160,6 @@ def _environment(runner_environment: Mapping[str, str], extra: Mapping[str, str]
             own[key] = value
     own.update(
         ANSIBLE_COLLECTIONS_PATH=collections_path(),
-        ANSIBLE_CONFIG=os.devnull,
         ANSIBLE_HOST_KEY_CHECKING="True",
         ANSIBLE_PIPELINING="True",
         ANSIBLE_FORKS="32",
