@@ -59,12 +59,9 @@ def scan_runs(geometry: BaseGeometry, zoom: int, half_world_m: float) -> Iterato
         chosen = np.flatnonzero((first_row <= last) & (last_row >= band))
         if len(chosen):
             yield from _band(
-                np.maximum(first_row[chosen], band),
-                np.minimum(last_row[chosen], last),
-                top_x[chosen],
-                top_y[chosen],
-                bottom_x[chosen],
-                bottom_y[chosen],
+                (np.maximum(first_row[chosen], band), np.minimum(last_row[chosen], last)),
+                (top_x[chosen], top_y[chosen]),
+                (bottom_x[chosen], bottom_y[chosen]),
                 side,
             )
 
@@ -80,11 +77,11 @@ def _edges(geometry: BaseGeometry) -> Tuple[Any, Any]:
     return np.ascontiguousarray(points[:-1][same]), np.ascontiguousarray(points[1:][same])
 
 
-def _band(
-    first_row: Any, last_row: Any, top_x: Any, top_y: Any, bottom_x: Any, bottom_y: Any, side: int
-) -> Iterator[Tuple[int, int, int]]:
+def _band(row_range: Any, top: Any, bottom: Any, side: int) -> Iterator[Tuple[int, int, int]]:
+    """Runs of the rows in a band; each edge comes with its range of rows, its upper end and its lower end."""
     import numpy as np
 
+    (first_row, last_row), (top_x, top_y), (bottom_x, bottom_y) = row_range, top, bottom
     spans = last_row - first_row + 1
     edge = np.repeat(np.arange(len(spans)), spans)
     offsets = np.cumsum(spans) - spans

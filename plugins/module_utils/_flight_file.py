@@ -11,21 +11,33 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple, Union
 
 from ._errors import FlightFileError, FlightResolveError
 from ._flight import Flight, FlightResolveSource, TakeoffOrigin
+from ._flight_archive import gunzip, is_gzip, is_zip, read_members
 from ._flight_text import decode_text
 from ._mission import Mission
+from ._mission_geojson import is_geojson, read_geojson
+from ._mission_gpx import read_gpx
 from ._mission_json import JsonAt, load_json
+from ._mission_kml import KML_ROOTS, read_kml
+from ._mission_legacy import is_legacy_mission, read_legacy_mission
+from ._mission_multiwii import MULTIWII_ROOTS, read_multiwii
 from ._mission_plan import read_plan
+from ._mission_points import is_fence_text, is_rally_text, read_fence_text, read_rally_text
 from ._mission_route import flight_from_mission
 from ._mission_wpl import is_wpl, read_wpl
+from ._mission_wpml import has_waylines, is_wpml, read_wpml, take_off_reference
+from ._mission_xml import load_xml, local_name
 
 __all__ = ["MAX_FILE_BYTES", "mission_from_bytes", "read_flight_bytes", "read_flight_file"]
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 """Largest mission file that is read: the largest real ones have about 100 KB."""
+
+MAX_ARCHIVE_BYTES = 64 * 1024 * 1024
+"""Largest archive that is read: a KMZ may carry pictures beside its mission."""
 
 
 def read_flight_file(
@@ -65,8 +77,9 @@ def read_flight_bytes(
     name: Optional[str] = None,
 ) -> Flight:
     """The flight of a mission file's bytes; raises as `read_flight_file`, without the file's name."""
-    if len(data) > MAX_FILE_BYTES:
-        raise FlightFileError(f"has {len(data):,} bytes, over the limit of {MAX_FILE_BYTES:,}")
+    limit = MAX_ARCHIVE_BYTES if is_zip(data) else MAX_FILE_BYTES
+    if len(data) > limit:
+        raise FlightFileError(f"has {len(data):,} bytes, over the limit of {limit:,}")
     mission = mission_from_bytes(data)
     return flight_from_mission(
         mission,
@@ -91,10 +104,12 @@ def _read(path: Path) -> bytes:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise FlightFileError(f"{path}: is not a regular file", remediation="Give a mission file.")
-        if status.st_size > MAX_FILE_BYTES:
-            raise FlightFileError(f"{path}: has {status.st_size:,} bytes, over the limit of {MAX_FILE_BYTES:,}")
         try:
-            data = stream.read(MAX_FILE_BYTES + 1)
+            head = stream.read(4)
+            limit = MAX_ARCHIVE_BYTES if is_zip(head) else MAX_FILE_BYTES
+            if status.st_size > limit:
+                raise FlightFileError(f"{path}: has {status.st_size:,} bytes, over the limit of {limit:,}")
+            data = head + stream.read(limit + 1 - len(head))
         except OSError as error:
             raise FlightFileError(f"{path}: cannot be read: {os.strerror(error.errno or 0)}") from None
     if not data.strip():
@@ -102,30 +117,88 @@ def _read(path: Path) -> bytes:
     return data
 
 
-class _JsonFormat(NamedTuple):
-    """One JSON format: what tells it from the others, and its reader."""
+class _Format(NamedTuple):
+    """One format: what tells it from its siblings, and its reader."""
 
-    name: str
     matches: Callable[[Any], bool]
-    read: Callable[[JsonAt], Mission]
+    read: Callable[[Any], Mission]
 
 
-_JSON_FORMATS: Tuple[_JsonFormat, ...] = (
-    _JsonFormat("qgc-plan", lambda body: body.get("fileType") == "Plan", read_plan),
+_JSON: Tuple[_Format, ...] = (
+    _Format(lambda body: body.get("fileType") == "Plan", lambda body: read_plan(JsonAt(body))),
+    _Format(is_legacy_mission, lambda body: read_legacy_mission(JsonAt(body))),
+    _Format(is_geojson, lambda body: read_geojson(JsonAt(body))),
+)
+_XML: Tuple[_Format, ...] = (
+    _Format(is_wpml, read_wpml),
+    _Format(lambda root: local_name(root) in KML_ROOTS, read_kml),
+    _Format(lambda root: local_name(root) == "gpx", read_gpx),
+    _Format(lambda root: local_name(root).lower() in MULTIWII_ROOTS, read_multiwii),
+)
+_TEXT: Tuple[_Format, ...] = (
+    _Format(is_wpl, read_wpl),
+    _Format(is_rally_text, read_rally_text),
+    _Format(is_fence_text, read_fence_text),
+)
+_KNOWN = (
+    "QGroundControl plan or mission, QGC WPL text, fence or rally text, KML, KMZ, GPX, GeoJSON, DJI WPML, MultiWii XML"
 )
 
 
 def mission_from_bytes(data: bytes) -> Mission:
-    """The mission in the bytes, by the first format that recognises itself."""
+    """The mission in the bytes, by the first format that recognises itself; a file packed by gzip is unpacked once."""
+    if is_gzip(data):
+        data = gunzip(data)
+    if is_zip(data):
+        return _from_archive(data)
     text = decode_text(data)
     start = text.lstrip()
+    if start.startswith("<"):
+        # The parser reads the bytes itself: the XML declaration may name another encoding.
+        return _first_match(_XML, load_xml(data.lstrip()), "XML")
     if start.startswith(("{", "[")):
         document = load_json(text)
-        if isinstance(document, dict):
-            for known in _JSON_FORMATS:
-                if known.matches(document):
-                    return known.read(JsonAt(document))
-        raise FlightFileError("is JSON, but of no known mission format")
-    if is_wpl(text):
-        return read_wpl(text)
-    raise FlightFileError("is of no known mission format")
+        if not isinstance(document, dict):
+            raise FlightFileError("is a JSON list, and no known mission format is one")
+        return _first_match(_JSON, document, "JSON")
+    return _first_match(_TEXT, text, "text")
+
+
+def _first_match(formats: Tuple[_Format, ...], content: Any, what: str) -> Mission:
+    for known in formats:
+        if known.matches(content):
+            return known.read(content)
+    raise FlightFileError(f"is {what} of no known mission format (known are {_KNOWN})")
+
+
+def _from_archive(data: bytes) -> Mission:
+    """KMZ: DJI's waylines where there are any, else its template, else the first KML."""
+    members = read_members(data, (".kml", ".wpml"))
+    if not members:
+        raise FlightFileError("is an archive without a .kml or .wpml member")
+    waylines = next((name for name in members if name.endswith("waylines.wpml")), None)
+    template = next((name for name in members if name.endswith("template.kml")), None)
+    template_root = _member(members, template) if template and members[template].strip() else None
+    if waylines is not None and members[waylines].strip():
+        root = _member(members, waylines)
+        if has_waylines(root) or template_root is None:
+            mission = read_wpml(root)
+            if template is not None and template_root is not None:
+                mission.ignore(template, "planning data: waylines.wpml is what is flown")
+                mission.home = mission.home or take_off_reference(template_root)
+            return mission
+    chosen = template if template_root is not None else next((n for n in members if members[n].strip()), None)
+    if chosen is None:
+        raise FlightFileError("is an archive whose members are empty")
+    mission = _first_match(_XML, template_root if template_root is not None else _member(members, chosen), "XML")
+    for name in members:
+        if name != chosen:
+            mission.ignore(name, f"member beside {chosen}: not read")
+    return mission
+
+
+def _member(members: Dict[str, bytes], name: str) -> Any:
+    try:
+        return load_xml(members[name].lstrip())
+    except FlightFileError as error:
+        raise FlightFileError(f"{name[:80]}: {error.message}", details=error.details) from None

@@ -60,7 +60,6 @@ def fetch_flight(
     timeout_s: float = 30.0,
     attempts: int = 5,
     origin: Optional[TakeoffOrigin] = None,
-    ca_file: Optional[str] = None,
     allow_plain_http: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Flight:
@@ -73,7 +72,6 @@ def fetch_flight(
         timeout_s: seconds for one attempt as a whole.
         attempts: how often a 5xx or a broken connection is tried in all; a 4xx never twice.
         origin: the operator's own take-off origin, stronger than the API's.
-        ca_file: PEM file of the authority to trust instead of the system's.
         allow_plain_http: send the token in the clear to another machine, knowingly.
         sleep: waits between attempts; may raise to cancel.
 
@@ -82,7 +80,7 @@ def fetch_flight(
         FlightRouteError: as their names say. SettingsError: an unusable base URL, id or token.
     """
     url = _url(base_url, flight_id, token=token, allow_plain_http=allow_plain_http)
-    answer = _get(url, _headers(token), timeout_s=timeout_s, attempts=attempts, ca_file=ca_file, sleep=sleep)
+    answer = _get(url, _headers(token), timeout_s=timeout_s, attempts=attempts, sleep=sleep)
     _check_status(answer, flight_id)
     document = _document(answer, flight_id)
     return _flight(document, answer.headers.get("etag") or document.revision, origin)
@@ -96,7 +94,6 @@ def flight_is_unchanged(
     token: Optional[str] = None,
     timeout_s: float = 30.0,
     attempts: int = 5,
-    ca_file: Optional[str] = None,
     allow_plain_http: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
@@ -105,7 +102,7 @@ def flight_is_unchanged(
     headers = _headers(token)
     if revision.startswith(('"', 'W/"')):
         headers["If-None-Match"] = revision
-    answer = _get(url, headers, timeout_s=timeout_s, attempts=attempts, ca_file=ca_file, sleep=sleep)
+    answer = _get(url, headers, timeout_s=timeout_s, attempts=attempts, sleep=sleep)
     if answer.status == 304:
         return True
     _check_status(answer, flight_id)
@@ -157,22 +154,15 @@ def _get(
     *,
     timeout_s: float,
     attempts: int,
-    ca_file: Optional[str],
     sleep: Callable[[float], None],
 ) -> _Answer:
     """The last answer; 5xx and broken connections are tried again after a random wait (full jitter)."""
-    import ssl
-
     import httpx
 
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise SettingsError(f"the authority file {ca_file} cannot be read: {error.strerror or error}") from None
     host = urlsplit(url).netloc
     failure = "no attempt was made"
     jitter = random.SystemRandom()
-    with httpx.Client(timeout=httpx.Timeout(timeout_s), follow_redirects=False, verify=context) as client:
+    with httpx.Client(timeout=httpx.Timeout(timeout_s), follow_redirects=False) as client:
         for attempt in range(1, max(1, attempts) + 1):
             wait_s = jitter.uniform(0, min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2**attempt))
             try:

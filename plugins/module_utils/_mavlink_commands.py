@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from typing import Dict, NamedTuple, Optional, Tuple
 
-__all__ = ["COMMANDS", "Command", "FRAMES_GLOBAL", "FRAMES_LOCAL", "FRAME_MISSION", "Role", "command_of"]
+__all__ = ["COMMANDS", "FRAMES_GLOBAL", "FRAMES_LOCAL", "FRAME_MISSION", "Command", "Role", "command_of"]
 
 
 class Role(enum.Enum):

@@ -13,7 +13,7 @@ from ._flight import RouteKind, RoutePart, TakeoffRule, Waypoint
 from ._mission import Mission, MissionHome, MissionItem
 from ._mission_json import JsonAt
 
-__all__ = ["read_plan"]
+__all__ = ["planned_home", "read_item", "read_plan"]
 
 _MAX_CORRIDOR_M = 20_000.0
 
@@ -27,16 +27,18 @@ def read_plan(document: JsonAt) -> Mission:
     if body.get("version").integer(default=2) not in (1, 2):
         body.get("version").fail(f"is {body.get('version').value}: only versions 1 and 2 of the mission are known")
     mission = Mission(format="qgc-plan")
-    mission.home = _home(body.get("plannedHomePosition"))
+    mission.home = planned_home(body.get("plannedHomePosition"))
     for item in body.get("items").list():
-        _item(item, mission)
+        read_item(item, mission)
     _fence(document.get("geoFence"), mission)
-    for point in document.get("rallyPoints").get("points").list() if not document.get("rallyPoints").is_none else []:
+    rally = document.get("rallyPoints")
+    for point in [] if rally.is_none else rally.get("points").list():
         mission.rally.append(Waypoint(point.lat_lon(), command=5100, source=point.path))
     return mission
 
 
-def _home(at: JsonAt) -> Optional[MissionHome]:
+def planned_home(at: JsonAt) -> Optional[MissionHome]:
+    """The planned home; None where it is missing, null or 0, 0, which planners write for "not planned"."""
     if at.is_none:
         return None
     values = at.list()
@@ -49,9 +51,9 @@ def _home(at: JsonAt) -> Optional[MissionHome]:
     return MissionHome(at.lat_lon(), None if math.isnan(alt_m) else alt_m, TakeoffRule.PLANNED_HOME, at.path)
 
 
-def _item(at: JsonAt, mission: Mission) -> None:
-    kind = at.get("type").text()
-    if kind == "ComplexItem" or at.has("complexItemType"):
+def read_item(at: JsonAt, mission: Mission, *, complex_item: bool = False) -> None:
+    """Appends a simple or complex item to the mission."""
+    if complex_item or at.get("type").text() == "ComplexItem" or at.has("complexItemType"):
         _complex(at, mission)
     else:
         mission.elements.append(_simple(at))
@@ -107,7 +109,7 @@ def _transects(at: JsonAt, mission: Mission) -> float:
     items = style.get("Items").list()
     if items:
         for item in items:
-            _item(item, mission)
+            read_item(item, mission)
     else:
         # Without computed items, the transects that the planner drew are the route.
         for point in style.get("VisualTransectPoints").list():

@@ -200,7 +200,7 @@ class _Walk:
             self._ignore(item, f"{command.name}: {command.role.value}")
         elif item.frame in FRAMES_LOCAL:
             self._ignore(item, f"{command.name} in local frame {item.frame}: metres, not degrees")
-        elif item.frame == FRAME_MISSION and (item.x == 0 and item.y == 0 or is_unset(item.x) or is_unset(item.y)):
+        elif item.frame == FRAME_MISSION and ((item.x == 0 and item.y == 0) or is_unset(item.x) or is_unset(item.y)):
             self._stay(item, command)
         elif item.frame not in FRAMES_GLOBAL and item.frame != FRAME_MISSION:
             self._ignore(item, f"{command.name} in unknown frame {item.frame}")
@@ -255,24 +255,24 @@ class _Walk:
 
     # Commands with a meaning of their own: each returns True where it has dealt with the item.
 
-    def _return(self, item: MissionItem, command: Command) -> bool:
+    def go_home(self, item: MissionItem, command: Command) -> bool:
         self._ignore(item, f"{command.name}: the legs home and to the rally points are covered instead")
         self._returns.append((item.source, self._last))
         # What follows is reached from home or by a jump, not from here.
         self._end_line()
         return True
 
-    def _jump(self, item: MissionItem, command: Command) -> bool:
+    def jump(self, item: MissionItem, command: Command) -> bool:
         self._ignore(item, f"{command.name} to item {_integer(item.params[0])}: no position of its own")
         self._jumps.append((item, self._last))
         return True
 
-    def _set_home(self, item: MissionItem, command: Command) -> bool:
+    def set_home(self, item: MissionItem, command: Command) -> bool:
         reason = "sets home to the vehicle's position" if item.params[0] == 1 else Role.LOOKED_AT.value
         self._ignore(item, f"{command.name}: {reason}")
         return True
 
-    def _fence_or_rally(self, item: MissionItem, command: Command) -> bool:
+    def fence_or_rally(self, item: MissionItem, command: Command) -> bool:
         position = _position_of(item)
         vertex = Waypoint(position, None if is_unset(item.z) else item.z, item.command, source=item.source)
         if item.command == _RALLY:
@@ -318,9 +318,8 @@ class _Walk:
                         why="return_to_launch",
                     )
                 )
-            for rally in self.mission.rally:
-                if start is not None:
-                    legs.append(RoutePart(RouteKind.LINE, (start, rally), why="rally"))
+            if start is not None:
+                legs.extend(RoutePart(RouteKind.LINE, (start, rally), why="rally") for rally in self.mission.rally)
         legs.extend(RoutePart(RouteKind.POINT, (rally,), why="rally") for rally in self.mission.rally)
         return legs
 
@@ -328,11 +327,11 @@ class _Walk:
 _Handler = Callable[[_Walk, MissionItem, Command], bool]
 
 _SPECIAL: Dict[int, _Handler] = {
-    _RETURN_TO_LAUNCH: _Walk._return,
-    177: _Walk._jump,
-    _SET_HOME: _Walk._set_home,
-    _FENCE_RETURN: _Walk._fence_or_rally,
-    _RALLY: _Walk._fence_or_rally,
+    _RETURN_TO_LAUNCH: _Walk.go_home,
+    177: _Walk.jump,
+    _SET_HOME: _Walk.set_home,
+    _FENCE_RETURN: _Walk.fence_or_rally,
+    _RALLY: _Walk.fence_or_rally,
 }
 
 
@@ -349,7 +348,7 @@ def _radius(item: MissionItem, command: Command) -> float:
 
 
 def _position_of(item: MissionItem) -> LonLat:
-    """The item's position; degrees, or degrees × 1e7 where the numbers can be nothing else."""
+    """The item's position; degrees, or 1e-7 degrees where the numbers can be nothing else."""
     lat, lon = item.x, item.y
     if abs(lat) > 90 or abs(lon) > 360:
         lat, lon = lat * 1e-7, lon * 1e-7

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Reader of "QGC WPL" text: missions, fences and rally points as QGroundControl, pymavlink and MissionPlanner write them."""
+"""Reader of "QGC WPL" text: missions, fences and rally points of QGroundControl, pymavlink and MissionPlanner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _HEADER = re.compile(r"\s*(?:QGC\s+WPL|PB)\s+(\d{1,4})\s*(?:#.*)?\Z")
 _VERSIONS_WITH_HOME = frozenset({"100", "110"})
 _VERSION_WITHOUT_HOME = "120"
 _FIELDS = 12
-_SEPARATORS = re.compile(r"\s*[,;\t]\s*|\s+")
+_SEPARATORS = tuple(re.compile(pattern) for pattern in (r"\s+", r"\s*;\s*", r"\s*,\s*", r"[\s,;]+"))
+"""Ways to part a line, tried in order until one gives the right number of fields: a comma is a separator
+only where blanks and tabs are not, since some writers put decimal commas."""
 _MAX_LINES = 200_000
 
 
@@ -70,31 +72,11 @@ def _version(line: str, number: int) -> str:
 
 
 def _item(line: str, number: int, index: int) -> MissionItem:
-    fields = _SEPARATORS.split(line.strip(",; \t"))
-    if len(fields) != _FIELDS and len(fields) != _FIELDS - 1:
-        # Some writers leave the last field (autocontinue) out.
-        raise FlightFileError(
-            f"line {number}: has {len(fields)} fields, not {_FIELDS} (seq current frame command p1-p4 lat lon alt autocontinue)",
-            details={"line": number},
-        )
-    values: List[float] = []
-    for name, text in zip(_NAMES, fields):
-        try:
-            value = float(text)
-        except ValueError:
-            raise FlightFileError(
-                f"line {number}: {name} is {text[:40]!r}, not a number", details={"line": number}
-            ) from None
-        if math.isinf(value) or "_" in text:
-            raise FlightFileError(
-                f"line {number}: {name} is {text[:40]!r}, not a usable number", details={"line": number}
-            )
-        values.append(value)
+    fields = _fields(line, number)
+    values = [_value(name, text, number) for name, text in zip(_NAMES, fields)]
     for at in (2, 3):
-        if values[at] != values[at] or values[at] != math.floor(values[at]):
-            raise FlightFileError(
-                f"line {number}: {_NAMES[at]} is {fields[at][:40]!r}, not a whole number", details={"line": number}
-            )
+        if values[at] != math.floor(values[at]) if math.isfinite(values[at]) else True:
+            raise _wrong(number, f"{_NAMES[at]} is {fields[at][:40]!r}, not a whole number")
     return MissionItem(
         command=int(values[3]),
         frame=int(values[2]),
@@ -106,6 +88,37 @@ def _item(line: str, number: int, index: int) -> MissionItem:
         number=index,
         source=f"line {number}",
     )
+
+
+def _fields(line: str, number: int) -> List[str]:
+    ways = [separator.split(line.rstrip(",;")) for separator in _SEPARATORS]
+    # Some writers leave the last field (autocontinue) out.
+    for wanted in (_FIELDS, _FIELDS - 1):
+        for fields in ways:
+            if len(fields) == wanted:
+                return fields
+    raise _wrong(
+        number,
+        f"has {max(len(fields) for fields in ways)} fields, not {_FIELDS} "
+        "(seq current frame command p1-p4 lat lon alt autocontinue)",
+    )
+
+
+def _value(name: str, text: str, number: int) -> float:
+    if text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    # float() takes "1_000" and "inf" too; no planner means a number by them.
+    if math.isinf(value) or "_" in text:
+        raise _wrong(number, f"{name} is {text[:40]!r}, not a number")
+    return value
+
+
+def _wrong(number: int, why: str) -> FlightFileError:
+    return FlightFileError(f"line {number}: {why}", details={"line": number})
 
 
 _NAMES = ("seq", "current", "frame", "command", "p1", "p2", "p3", "p4", "lat", "lon", "alt", "autocontinue")
@@ -155,7 +168,7 @@ def _fences(items: List[MissionItem], mission: Mission) -> None:
             mission.fence.append(RoutePart(RouteKind.POINT, (vertex,), radius_m, "fence"))
             continue
         ring.append(vertex)
-        if len(ring) >= (item.params[0] if item.params[0] >= 3 else 3) and len(ring) == int(item.params[0]):
+        if len(ring) >= 3 and len(ring) == item.params[0]:
             mission.fence.append(RoutePart(RouteKind.POLYGON, tuple(ring), why="fence"))
             ring = []
     if ring:

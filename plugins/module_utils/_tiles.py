@@ -130,7 +130,7 @@ class TileSet:
         if at < 0:
             return False
         run = self.runs[at]
-        return run.z == z and run.y == y and run.x_first <= x <= run.x_last
+        return bool(run.z == z and run.y == y and run.x_first <= x <= run.x_last)
 
     @property
     def counts_by_zoom(self) -> Dict[int, int]:
