@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
+"""Fit and pack: PCA in float64 over fixed blocks, and rows of int8."""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+import numpy as np
+
+from ._vlad import BLOCK_ROWS, block_matmul, unit_rows
+
+__all__ = ["fit_pca", "project", "quantise"]
+
+
+def fit_pca(raw: Any, dims: int) -> Tuple[Any, Any]:
+    """Principal axes of the rows.
+
+    Args:
+        raw: n x d, may be a memory map; read in blocks, twice.
+        dims: axes wanted; at most n - 1 and d are found.
+
+    Returns:
+        (mean of d, basis of d x k), float32. Each axis' largest component is positive.
+    """
+    n, d = raw.shape
+    total = np.zeros(d, dtype=np.float64)
+    for start in range(0, n, BLOCK_ROWS):
+        total += np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64).sum(axis=0)
+    mean = total / n
+    keep = max(1, min(dims, d, n - 1))
+    if n <= d:
+        # the small side: eigenvectors of the rows' inner products
+        centred = np.asarray(raw, dtype=np.float64) - mean
+        values, vectors = np.linalg.eigh(centred @ centred.T)
+        order = np.argsort(values)[::-1][:keep]
+        basis = centred.T @ vectors[:, order]
+        basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
+    else:
+        scatter = np.zeros((d, d), dtype=np.float64)
+        for start in range(0, n, BLOCK_ROWS):
+            part = np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64) - mean
+            scatter += part.T @ part
+        values, vectors = np.linalg.eigh(scatter)
+        basis = vectors[:, np.argsort(values)[::-1][:keep]]
+    top = np.argmax(np.abs(basis), axis=0)
+    basis = basis * np.where(basis[top, np.arange(basis.shape[1])] < 0, -1.0, 1.0)
+    return mean.astype(np.float32), np.ascontiguousarray(basis, dtype=np.float32)
+
+
+def project(raw: Any, mean: Any, basis: Any) -> Any:
+    """n x k float32 unit rows."""
+    return unit_rows(block_matmul(np.asarray(raw, dtype=np.float32) - mean, basis)).astype(np.float32)
+
+
+def quantise(rows: Any) -> Tuple[Any, Any]:
+    """Rows as int8, each filled to +-127, with the factor that gives the coded row length one.
+
+    Returns:
+        (n x k int8, n float32 of 1 / length).
+    """
+    peak = np.abs(rows).max(axis=1, keepdims=True)
+    coded = np.round(rows / np.where(peak > 0, peak, 1) * 127).astype(np.int8)
+    length = np.linalg.norm(coded.astype(np.float32), axis=1)
+    return coded, (1 / np.where(length > 0, length, 1)).astype(np.float32)

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
+"""The window planner: overlapping squares cut from the mosaic, as large as what the camera will see.
+
+The grid of windows is fixed to the map, not to the area, so that a neighbouring flight plans the same windows and
+finds their descriptors in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from ._errors import BuilderError
+from ._geo import WORLD_M, Polygons, hilbert_keys, lonlat_of, mercator_stretch
+from ._request import Camera, Settings
+from ._screen import NODATA_LEVEL, Screened, TileCache
+
+__all__ = ["Plan", "Scale", "Window", "cut_window", "ladder_sides_m", "make_plan", "window_digest"]
+
+_MIN_SOURCE_PX = 96
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One rung of the ladder: windows of `side_m` on the ground, `side_px` pixels of the map at `zoom`."""
+
+    index: int
+    side_m: float
+    zoom: int
+    side_px: int
+    stride_px: int
+    gsd_m: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row of the index to be: a square of map pixels at its scale's zoom."""
+
+    scale: Scale
+    x_px: int
+    y_px: int
+
+    def bounds(self, tile_px: int) -> Tuple[float, float, float, float]:
+        """(mx_min, my_min, mx_max, my_max) in Mercator metres."""
+        unit = WORLD_M / (tile_px << self.scale.zoom)
+        side = self.scale.side_px
+        return (self.x_px * unit, self.y_px * unit, (self.x_px + side) * unit, (self.y_px + side) * unit)
+
+    def tiles(self, tile_px: int) -> List[Tuple[int, int, int]]:
+        """The tiles under this window."""
+        last_x, last_y = self.x_px + self.scale.side_px - 1, self.y_px + self.scale.side_px - 1
+        return [
+            (self.scale.zoom, x, y)
+            for y in range(self.y_px // tile_px, last_y // tile_px + 1)
+            for x in range(self.x_px // tile_px, last_x // tile_px + 1)
+        ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All windows, sorted by scale then Hilbert key."""
+
+    scales: Tuple[Scale, ...]
+    windows: Tuple[Window, ...]
+    tile_px: int
+
+
+def ladder_sides_m(camera: Camera, settings: Settings) -> List[float]:
+    """Window sides in metres: steps of sqrt(2) from below the lowest footprint to above the highest."""
+    low, high = camera.footprint_m(camera.agl_min_m), camera.footprint_m(camera.agl_max_m)
+    steps = int(math.ceil(2 * math.log(high / low, 2) - 0.25)) if high > low else 0
+    return [low * math.sqrt(2.0) ** k for k in range(-settings.ladder_below, max(0, steps) + settings.ladder_above + 1)]
+
+
+def _zoom_for(side_m: float, zooms: Sequence[int], tile_px: int, stretch: float, window_px: int) -> int:
+    """The coarsest zoom still as fine as the model's input, else the finest there is."""
+    for zoom in sorted(zooms):
+        gsd_m = WORLD_M / (tile_px << zoom) / stretch
+        if gsd_m <= 1.1 * side_m / window_px:
+            return zoom
+    return max(zooms)
+
+
+def make_plan(
+    area: Polygons, screened: Screened, camera: Camera, settings: Settings, *, window_px: int
+) -> Tuple[Plan, List[Tuple[str, str]]]:
+    """Plan the windows of an area.
+
+    Returns:
+        the plan, and warnings as (code, text).
+
+    Raises:
+        BuilderError: `area_empty`, `area_too_large`, `nothing_to_describe`.
+    """
+    notes: List[Tuple[str, str]] = []
+    x0, y0, x1, y1 = area.bounds
+    if not area.area_m2 > 0:
+        raise BuilderError("area_empty", "the area encloses no ground", hint="resolve the flight again")
+    # half degrees: fine enough for a window's side, coarse enough that neighbouring flights share their windows
+    latitude = round(lonlat_of((x0 + x1) / 2, (y0 + y1) / 2)[1] * 2) / 2
+    stretch = mercator_stretch(latitude)
+    usable: Dict[int, List[Tuple[int, int]]] = {}
+    for key in sorted(screened.tiles):
+        if screened.usable(key) is not None:
+            usable.setdefault(key[0], []).append((key[1], key[2]))
+    filled: Dict[int, float] = {}
+    for zoom, places in usable.items():
+        wanted = tiles_of_area(area, zoom)
+        present = set(places).intersection(wanted)
+        if present:
+            filled[zoom] = len(present) / len(wanted)
+    if not filled:
+        raise BuilderError(
+            "nothing_to_describe",
+            "no readable tile of the archive lies in the area",
+            hint="check that archive and flight belong together, and the tile source's XYZ or TMS row order",
+        )
+    # a zoom level that stops halfway must not be chosen over one that covers the area
+    zooms = [zoom for zoom in sorted(filled) if filled[zoom] >= 0.9 * max(filled.values())]
+    extent_m = _extent_m(usable, max(zooms), stretch)
+    sides = ladder_sides_m(camera, settings)
+    kept = [side for side in sides if side <= 0.95 * extent_m]
+    if len(kept) < len(sides):
+        notes.append(
+            ("scale_dropped", "windows of %s m are larger than the map (%.0f m)"
+             % (", ".join("%.0f" % s for s in sides if s not in kept), extent_m))
+        )
+    if not kept:
+        kept = [0.6 * extent_m]
+    scales: List[Scale] = []
+    for side in kept:
+        zoom = _zoom_for(side, zooms, screened.tile_px, stretch, window_px)
+        gsd_m = WORLD_M / (screened.tile_px << zoom) / stretch
+        side_px = int(round(side / gsd_m))
+        if side_px < _MIN_SOURCE_PX and side != kept[-1]:
+            notes.append(("scale_dropped", "the map is too coarse (%.2f m/px) for windows of %.0f m" % (gsd_m, side)))
+            continue
+        if side_px < _MIN_SOURCE_PX:
+            notes.append(("imagery_coarse", "windows of %.0f m are only %d map pixels wide" % (side, side_px)))
+        side_px = max(16, side_px)
+        stride = max(1, int(round(side_px * settings.stride_ratio)))
+        scales.append(Scale(len(scales), side_px * gsd_m, zoom, side_px, stride, gsd_m))
+    windows = []
+    for scale in scales:
+        windows.extend(_windows_of(scale, area, screened.tile_px, settings.max_windows - len(windows)))
+    if not windows:
+        raise BuilderError("nothing_to_describe", "the area is smaller than any window")
+    return Plan(tuple(scales), tuple(windows), screened.tile_px), notes
+
+
+def tiles_of_area(area: Polygons, zoom: int, *, limit: int = 20_000_000) -> List[Tuple[int, int]]:
+    """(x, y) of every tile at `zoom` that touches the area, sorted by row then column."""
+    unit = WORLD_M / (1 << zoom)
+    x0, y0, x1, y1 = (int(value / unit) for value in area.bounds)
+    if (x1 - x0 + 1) * (y1 - y0 + 1) > limit:
+        raise _too_large(limit)
+    found: List[Tuple[int, int]] = []
+    columns = np.arange(x0, x1 + 1)
+    for y in range(y0, y1 + 1):
+        top = np.full(len(columns), y * unit)
+        hit = area.touches(columns * unit, top, (columns + 1) * unit, top + unit)
+        found.extend((int(x), y) for x in columns[hit])
+    return found
+
+
+def _extent_m(usable: Dict[int, List[Tuple[int, int]]], zoom: int, stretch: float) -> float:
+    places = np.array(usable[zoom])
+    spans = places.max(axis=0) - places.min(axis=0) + 1
+    return float(spans.min()) * WORLD_M / (1 << zoom) / stretch
+
+
+def _windows_of(scale: Scale, area: Polygons, tile_px: int, budget: int) -> List[Window]:
+    unit = WORLD_M / (tile_px << scale.zoom)
+    low_x, low_y, high_x, high_y = (value / unit for value in area.bounds)
+    half = scale.side_px / 2.0
+    first_i, last_i = (int(math.floor((value - half) / scale.stride_px)) for value in (low_x, high_x))
+    first_j, last_j = (int(math.floor((value - half) / scale.stride_px)) for value in (low_y, high_y))
+    i_values = np.arange(first_i, last_i + 2)
+    if len(i_values) * (last_j + 2 - first_j) > 64 * budget + 4096:
+        raise _too_large(budget)
+    found = []
+    for j in range(first_j, last_j + 2):
+        # the cell around a window's centre, nearer to it than to any other window of this scale
+        cx, cy = i_values * scale.stride_px + half, j * scale.stride_px + half
+        reach = scale.stride_px / 2.0
+        cy_array = np.full(len(cx), cy)
+        hit = area.touches((cx - reach) * unit, (cy_array - reach) * unit, (cx + reach) * unit, (cy_array + reach) * unit)
+        found.extend((int(i), j) for i in i_values[hit])
+        if len(found) > budget:
+            raise _too_large(budget)
+    if not found:
+        return []
+    cells = np.array(found, dtype=np.int64)
+    keys = hilbert_keys(cells[:, 0], cells[:, 1])
+    return [Window(scale, found[k][0] * scale.stride_px, found[k][1] * scale.stride_px) for k in np.argsort(keys, kind="stable")]
+
+
+def _too_large(budget: int) -> BuilderError:
+    return BuilderError(
+        "area_too_large",
+        "the area needs more windows than settings.max_windows allows (%d left)" % budget,
+        hint="make the area smaller, fly higher, or raise max_windows",
+    )
+
+
+def cut_window(window: Window, cache: TileCache, tile_px: int, size_px: int) -> Tuple[Any, float]:
+    """Cut a window from the mosaic and resample it.
+
+    Returns:
+        (uint8 size x size x 3, share of it that is imagery). Pixels without imagery hold the mean colour of the rest,
+        which makes neither corners nor edges of its own.
+    """
+    side = window.scale.side_px
+    canvas = np.zeros((side, side, 4), dtype=np.uint8)
+    for key in window.tiles(tile_px):
+        pixels = cache.get(key)
+        if pixels is None:
+            continue
+        left, top = key[1] * tile_px - window.x_px, key[2] * tile_px - window.y_px
+        x0, y0, x1, y1 = max(0, left), max(0, top), min(side, left + tile_px), min(side, top + tile_px)
+        canvas[y0:y1, x0:x1] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+    return fill_nodata(canvas, size_px)
+
+
+def fill_nodata(canvas: Any, size_px: int) -> Tuple[Any, float]:
+    """Resample an RGBA square and fill what is transparent or black; see `cut_window`."""
+    valid = (canvas[..., 3] > 127) & (canvas[..., :3].max(axis=2) > NODATA_LEVEL)
+    share = float(valid.mean())
+    rgb = canvas[..., :3]
+    if share < 1.0:
+        rgb = rgb.copy()
+        rgb[~valid] = np.round(rgb[valid].mean(axis=0)).astype(np.uint8) if share > 0 else 0
+    image = Image.fromarray(np.ascontiguousarray(rgb))
+    if image.size != (size_px, size_px):
+        image = image.resize((size_px, size_px), Image.Resampling.BICUBIC if hasattr(Image, "Resampling") else 3)
+    return np.asarray(image), share
+
+
+def window_digest(window: Window, screened: Screened, prefix: bytes) -> bytes:
+    """The window's key: known from hashes alone, without decoding a pixel.
+
+    Args:
+        window: the window.
+        screened: the tiles.
+        prefix: digest of all that is common to the build (code, decoder, model, sizes, valid-share threshold).
+    """
+    digest = hashlib.sha256(prefix)
+    digest.update(b"%d/%d,%d,%d;" % (window.scale.zoom, window.x_px, window.y_px, window.scale.side_px))
+    for key in window.tiles(screened.tile_px):
+        tile = screened.usable(key)
+        digest.update(bytes.fromhex(tile.sha256) if tile is not None else b"-")
+    return digest.digest()
+
+
+def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Slices of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+__all__ += ["batches", "fill_nodata", "tiles_of_area"]

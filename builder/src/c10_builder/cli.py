@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
+"""The command ``c10-builder``. Thin: it parses, calls, and turns every way out into a report and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+# One BLAS thread: products then have the same bits whatever the machine's core count, and the build's thread
+# budget is the model's alone. Must be set before numpy is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+from ._errors import BuildCancelled, BuilderError  # noqa: E402
+from ._version import __version__  # noqa: E402
+
+__all__ = ["main"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="c10-builder", description="Builds and searches the place index of a map.")
+    parser.add_argument("--version", action="version", version="c10-builder " + __version__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    build = verbs.add_parser("build", help="build an index; JSON lines on stdout, the report last")
+    build.add_argument("--request", type=Path, required=True, help="the request file")
+    verify = verbs.add_parser("verify", help="hold every file of an index against its hash")
+    verify.add_argument("index", type=Path)
+    inspect = verbs.add_parser("inspect", help="say what is in an index")
+    inspect.add_argument("index", type=Path)
+    query = verbs.add_parser("query", help="find where a picture was taken")
+    query.add_argument("index", type=Path)
+    query.add_argument("--image", type=Path, required=True)
+    query.add_argument("--heading-deg", type=float, help="clockwise from north, of the picture's upper edge")
+    query.add_argument("--agl-m", type=float, help="height above ground")
+    query.add_argument("--hfov-deg", type=float, help="horizontal field of view; the build's camera if left out")
+    query.add_argument("--near", metavar="LAT,LON,RADIUS_M", help="position prior")
+    query.add_argument("--top", type=int, default=5)
+    return parser
+
+
+def _on_signal(number: int, _frame: Any) -> None:
+    # a second signal while the report is being written must not interrupt it
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    raise BuildCancelled(signal.Signals(number).name)
+
+
+def _build(request_path: Path) -> int:
+    from ._voice import Voice
+
+    voice = Voice()
+    report: Dict[str, Any] = {}
+    failure: Optional[BuilderError] = None
+    work_dir: Optional[Path] = None
+    build: Any = None
+    try:
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, _on_signal)
+        from ._build import Build, empty_report
+        from ._request import BuildRequest
+
+        report = empty_report("", "")
+        try:
+            request = BuildRequest.read(request_path)
+        except BuilderError:
+            report.update(_identity_of(request_path))
+            raise
+        work_dir = request.work_dir
+        voice.hello(version=__version__, run_id=request.run_id, nonce=request.nonce)
+        build = Build(request, voice)
+        report = build.report
+        build.run()
+    except BuilderError as error:
+        failure = error
+    except BuildCancelled as stop:
+        failure = BuilderError("cancelled", "the build was stopped by %s" % stop.signal_name, hint="run it again", retryable=True)
+    except MemoryError:
+        failure = BuilderError("out_of_memory", "memory ran out", hint="stop other programs, or split the area")
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        failure = BuilderError(
+            "internal", "a bug in the builder: %s" % type(error).__name__, hint="please report it with the text on stderr"
+        )
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    if failure is not None:
+        report["outcome"] = "failure"
+        report["failure"] = {
+            "code": failure.code,
+            "phase": voice.phase_name,
+            "message": failure.message[:500],
+            "hint": failure.hint[:300],
+            "retryable": failure.retryable,
+        }
+        report["warnings"] = voice.warnings
+        print("c10-builder: %s" % failure.message, file=sys.stderr)
+    line = voice.report(report)
+    if work_dir is not None:
+        try:
+            (work_dir / "report.json").write_bytes(line)
+        except OSError:
+            pass
+    if failure is not None:
+        return failure.exit_code
+    return 1 if voice.broken else 0
+
+
+def _identity_of(path: Path) -> Dict[str, Any]:
+    """run_id, nonce and flight_id of a request that is otherwise refused, so that its report can be recognised."""
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8"))
+        return {key: data[key] for key in ("run_id", "nonce", "flight_id") if isinstance(data.get(key), str)}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _near(text: Optional[str]) -> Any:
+    from ._index import Near
+
+    if text is None:
+        return None
+    try:
+        lat, lon, radius = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BuilderError("bad_request", "--near needs LAT,LON,RADIUS_M, not %r" % text) from error
+    return Near(lat_deg=lat, lon_deg=lon, radius_m=radius)
+
+
+def _other(options: argparse.Namespace) -> Dict[str, Any]:
+    from dataclasses import asdict
+
+    from ._index import open_index, verify_files
+
+    if options.verb == "verify":
+        meta = verify_files(options.index)
+        return {"ok": True, "content_id": meta["content_id"], "rows": meta["rows"], "files": len(meta["files"]) + 2}
+    index = open_index(options.index)
+    if options.verb == "inspect":
+        binding = json.loads((options.index / "binding.json").read_text("utf-8"))
+        meta = {key: value for key, value in index.meta.items() if key != "files"}
+        return {"index": meta, "binding": binding, "bytes": sum(f["size"] for f in index.meta["files"].values())}
+    matches = index.query(
+        options.image,
+        heading_deg=options.heading_deg,
+        agl_m=options.agl_m,
+        hfov_deg=options.hfov_deg,
+        near=_near(options.near),
+        top=options.top,
+    )
+    rows: List[Dict[str, Any]] = []
+    for match in matches:
+        row = asdict(match)
+        rows.append({key: (None if value != value else value) for key, value in row.items()})
+    return {"matches": rows}
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command; returns the exit code."""
+    options = _parser().parse_args(argv)
+    if options.verb == "build":
+        return _build(options.request)
+    try:
+        print(json.dumps(_other(options), indent=2, sort_keys=True), flush=True)
+    except BrokenPipeError:
+        # the reader has seen enough; keep the interpreter from complaining when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except BuilderError as error:
+        print("c10-builder: %s%s" % (error.message, ". " + error.hint if error.hint else ""), file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
