@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shlex
 import signal
@@ -59,29 +60,27 @@ class ActionModule(CompanionAction):
             poll_wait_s=arguments["poll_wait_s"],
         )
         redactor = Redactor(run.secrets())
-        stream = BuildStream(
-            run_id=run.run_id, nonce=facts["nonce"], on_record=_Reporter(self.sink.emit), redact=redactor.redact
-        )
         job = RemoteJob(self._transport, spec, python=self._python(task_vars))
         out, err = redactor.stream(), redactor.stream()
-        with _log_file(run.path(f"builder-{self.host}.log")) as log, _cancelled_by_signals() as guard:
-
-            def take(data: bytes) -> None:
-                log(data)
-                stream.feed(data)
-
+        with _log_file(run.path(f"builder-{self.host}.ndjson")) as log, _cancelled_by_signals() as guard:
+            stream = BuildStream(
+                run_id=run.run_id,
+                nonce=facts["nonce"],
+                on_record=_Reporter(self.sink.emit, log),
+                redact=redactor.redact,
+            )
             end = follow_job(
                 job,
-                on_out=lambda data: take(out.feed(data)),
+                on_out=lambda data: stream.feed(out.feed(data)),
                 on_err=lambda data: stream.feed_people(err.feed(data)),
                 limits=limits,
                 on_link=self._on_link,
                 check=guard.check,
                 shield=guard.shield,
             )
-            take(out.close())
+            stream.feed(out.close())
             stream.feed_people(err.close())
-        stream.close()
+            stream.close()
         try:
             report = build_verdict(end, stream, flight_id=facts["request"].get("flight_id"))
         except RemoteBuildError as exc:
@@ -110,13 +109,15 @@ class ActionModule(CompanionAction):
 
 
 class _Reporter:
-    """Hands the builder's records on; of a fast series of progress records, the latest every `SHOW_EVERY_S`."""
+    """Logs all of the builder's records, and shows them; of a fast series, one every `SHOW_EVERY_S`."""
 
-    def __init__(self, emit: Callable[..., None]) -> None:
+    def __init__(self, emit: Callable[..., None], log: Callable[[Dict[str, Any]], None]) -> None:
         self._emit = emit
+        self._log = log
         self._shown_at = 0.0
 
     def __call__(self, record: Dict[str, Any]) -> None:
+        self._log(record)
         kind, text = str(record["t"]), record.get("text")
         done, total = record.get("done"), record.get("total")
         now = time.monotonic()
@@ -136,15 +137,18 @@ class _Reporter:
 
 
 @contextlib.contextmanager
-def _log_file(path: str) -> Iterator[Callable[[bytes], None]]:
-    """The builder's whole output, redacted, beside the run's journal; written from the start on a re-attach too."""
+def _log_file(path: str) -> Iterator[Callable[[Dict[str, Any]], None]]:
+    """Every record of the builder, redacted, beside the run's journal; written from the start on a re-attach too."""
     room = MAX_LOG_BYTES
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0) as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
 
-        def write(data: bytes) -> None:
+        def write(record: Dict[str, Any]) -> None:
             nonlocal room
+            line = json.dumps({"kind": "c10.remote.progress", **record}).encode() + b"\n"
+            if len(line) > room:
+                return
             with contextlib.suppress(OSError):  # The log is not worth a failed build.
-                room -= file.write(data[:room]) or 0
+                room -= file.write(line)
 
         yield write
 

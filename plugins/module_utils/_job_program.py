@@ -29,6 +29,7 @@ from typing import Any, Dict, List, Optional, Tuple
 ANSWER_MARK = "GPS-DENIED-JOB "
 VERSION = 1
 CHUNK_BYTES = 65536
+MAX_CHUNK_BYTES = 2 * 1024 * 1024
 LOOK_EVERY_S = 0.05
 READ_AT_ONCE_BYTES = 1 << 20
 KILL_GRACE_S = 3.0
@@ -472,7 +473,7 @@ class Supervisor:
                     self.reason = "lease_expired"
                 if self.reason:
                     signal_all(descendants(os.getpid()), 15)
-                    kill_at = now + KILL_GRACE_S
+                    kill_at = now + float(self.spec.get("grace_s", KILL_GRACE_S))
             elif kill_at is not None and now > kill_at:
                 kill_descendants(0.0, keep=pid)
                 signal_all([pid], 9)
@@ -587,14 +588,14 @@ def state_of(folder: str) -> Tuple[str, Optional[Dict[str, Any]]]:
     return ("running" if running else "lost"), None
 
 
-def next_chunk(path: str, offset: int) -> Dict[str, Any]:
+def next_chunk(path: str, offset: int, limit: int) -> Dict[str, Any]:
     import binascii
 
     data = b""
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            data = file.read(CHUNK_BYTES)
+            data = file.read(limit)
     except FileNotFoundError:
         data = b""
     return {"size": size_of(path), "offset": offset, "data": binascii.b2a_base64(data, newline=False).decode()}
@@ -606,12 +607,14 @@ def poll(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
     paths = {name: os.path.join(folder, name + ".log") for name in offsets}
     touch_lease(folder)
     deadline = time.monotonic() + float(request["wait_s"])
-    gather_s = float(request.get("gather_s", 0.0))
+    gather_s = float(request["gather_s"])
+    limit = min(max(int(request["limit"]), CHUNK_BYTES), MAX_CHUNK_BYTES)
     result_path = os.path.join(folder, "result.json")
     looks = 0
     while time.monotonic() < deadline:
-        if any(size_of(paths[name]) > offsets[name] for name in offsets):
-            if not os.path.exists(result_path):
+        waiting = sum(size_of(paths[name]) - offsets[name] for name in offsets)
+        if waiting > 0:
+            if waiting < CHUNK_BYTES and not os.path.exists(result_path):
                 time.sleep(min(gather_s, max(0.0, deadline - time.monotonic())))
             break
         # Whether the supervisor lives costs more to learn than whether there is output.
@@ -622,7 +625,7 @@ def poll(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
     state, result = state_of(folder)
     reply: Dict[str, Any] = {"state": state, "result": result}
     for name in offsets:
-        reply[name] = next_chunk(paths[name], offsets[name])
+        reply[name] = next_chunk(paths[name], offsets[name], limit)
     return reply
 
 

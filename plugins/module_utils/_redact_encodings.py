@@ -68,10 +68,14 @@ def _lower_percent(text: str) -> str:
 
 def _text_forms(secret: str) -> Iterable[str]:
     as_json = json.dumps(secret)[1:-1]
+    units = secret.encode("utf-16-be", "surrogatepass")
+    all_escaped = "".join("\\u%02x%02x" % pair for pair in zip(units[::2], units[1::2]))
     for text in (
         secret,
         as_json,
         _upper_escapes(as_json),
+        all_escaped,
+        _upper_escapes(all_escaped),
         as_json.replace("/", "\\/"),
         json.dumps(secret, ensure_ascii=False)[1:-1],
         json.dumps(as_json)[1:-1],

@@ -25,6 +25,7 @@ from ._errors import CacheBuildError, CompanionUnreachableError, RemoteBuildErro
 
 __all__ = ["CommandResult", "ConnectionLost", "JobEnd", "JobLimits", "JobSpec", "RemoteJob", "follow_job"]
 
+SLOW_POLL_S = 1.0
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _BOOTSTRAP = (
     'import sys;d=sys.stdin.buffer.read();g={"__name__":"job"};exec(d.partition(b"\\n")[2],g);g["main_start"](d)'
@@ -51,7 +52,7 @@ Transport = Callable[[str, Optional[bytes]], CommandResult]
 class JobSpec:
     """One job; `folder` is an absolute path on the companion, `request_path` the argument of `--request`.
 
-    `lease_s` 0 lets the job go on though nobody follows it. `mode` is `auto`, or one of `system` (a unit of the
+    `lease_s` 0 lets the job go on though nobody follows it; `grace_s` lies between SIGTERM and SIGKILL. `mode` is `auto`, or one of `system` (a unit of the
     machine's systemd), `user` (a unit of the user's), `session` (a process session; where there is no systemd).
     """
 
@@ -61,6 +62,7 @@ class JobSpec:
     request_path: str
     timeout_s: float = 6 * 3600.0
     lease_s: float = 0.0
+    grace_s: float = 3.0
     out_cap_bytes: int = 512 * 1024 * 1024
     err_cap_bytes: int = 64 * 1024 * 1024
     memory_max_bytes: int = 0
@@ -90,6 +92,7 @@ class JobSpec:
             "request_path": self.request_path,
             "timeout_s": self.timeout_s,
             "lease_s": self.lease_s,
+            "grace_s": self.grace_s,
             "log_cap_bytes": self.out_cap_bytes,
             "err_cap_bytes": self.err_cap_bytes,
             "memory_max_bytes": self.memory_max_bytes,
@@ -157,9 +160,10 @@ class RemoteJob:
         self.mode = str(answer.get("mode") or "")
         return answer
 
-    def poll(self, *, out: int, err: int, wait_s: float, gather_s: float) -> Dict[str, Any]:
-        """Output from the offsets on, and the state."""
-        return self._call("poll", {"out": out, "err": err, "wait_s": wait_s, "gather_s": gather_s})
+    def poll(self, *, out: int, err: int, limits: JobLimits, chunk_bytes: int) -> Dict[str, Any]:
+        """Output from the offsets on, at most `chunk_bytes` of each stream, and the state."""
+        request = {"wait_s": limits.poll_wait_s, "gather_s": limits.gather_s, "limit": chunk_bytes}
+        return self._call("poll", {"out": out, "err": err, **request})
 
     def cancel(self) -> Dict[str, Any]:
         """End the job with everything it started; needs no answer of `start`, which a signal may have cut short."""
@@ -225,6 +229,7 @@ class _Follower:
         self._sleep = sleep
         self._offsets = {"out": 0, "err": 0}
         self._heard_at = clock()
+        self._chunk_bytes = _job_program.CHUNK_BYTES
         self._deadline = clock() + job.spec.timeout_s + limits.start_grace_s + limits.link_loss_s
 
     def over_the_link(self, act: Callable[[], Dict[str, Any]], what: str) -> Dict[str, Any]:
@@ -255,10 +260,10 @@ class _Follower:
     def follow(self) -> JobEnd:
         limits = self._limits
         while True:
-            answer = self.over_the_link(
-                lambda: self._job.poll(wait_s=limits.poll_wait_s, gather_s=limits.gather_s, **self._offsets), "follow"
-            )
+            asked_at = self._clock()
+            answer = self.over_the_link(self._poll, "follow")
             more = [self._take(name, answer[name]) for name in ("out", "err")]
+            self._fit_chunk(self._clock() - asked_at, waiting=any(more))
             state = answer["state"]
             if any(more):
                 continue
@@ -275,6 +280,16 @@ class _Follower:
                 )
             if now > self._deadline:
                 raise RemoteBuildError("the job did not end within its time and was stopped")
+
+    def _poll(self) -> Dict[str, Any]:
+        return self._job.poll(limits=self._limits, chunk_bytes=self._chunk_bytes, **self._offsets)
+
+    def _fit_chunk(self, took_s: float, *, waiting: bool) -> None:
+        """Larger pieces for a builder that talks faster than it is asked, smaller ones over a slow link."""
+        if took_s > SLOW_POLL_S:
+            self._chunk_bytes = max(_job_program.CHUNK_BYTES, self._chunk_bytes // 2)
+        elif waiting:
+            self._chunk_bytes = min(_job_program.MAX_CHUNK_BYTES, self._chunk_bytes * 2)
 
     def _take(self, name: str, chunk: Mapping[str, Any]) -> bool:
         """Hand on new bytes; whether more are waiting."""
