@@ -22,7 +22,13 @@ class ActionModule(CompanionAction):
         if self._task.check_mode:
             return {"changed": True}
         holder = f"run {run.run_id} of {getpass.getuser()} on {socket.gethostname()}"
-        lock = {"root": run.config.companion_cache_root, "run_id": run.run_id, "holder": holder, "state": "acquired"}
+        lock = {
+            "root": run.config.companion_cache_root,
+            "run_id": run.run_id,
+            "holder": holder,
+            "owner": run.workstation_id,
+            "state": "acquired",
+        }
         token = self.module("cache_lock", lock, task_vars)["cache"]["token"]
         run.journal.record("fact", phase=self.phase, host=self.host, lock_token=token)
         return {"changed": True}

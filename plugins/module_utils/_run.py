@@ -54,6 +54,17 @@ class Run:
     def report_path(self) -> str:
         return self.config.report or os.path.join(self.config.cache_staging_root, "reports", self.run_id + ".json")
 
+    @property
+    def workstation_id(self) -> str:
+        """Names this staging root to companions: its own lock keeps its runs apart, so they may succeed each other."""
+        path = os.path.join(self.config.cache_staging_root, "workstation-id")
+        try:
+            with open(path, encoding="ascii") as stream:
+                return stream.read().strip()
+        except FileNotFoundError:
+            write_atomically(path, secrets.token_hex(16).encode(), mode=0o600)
+            return self.workstation_id
+
     def path(self, name: str) -> str:
         return os.path.join(self.run_dir, name)
 
