@@ -88,12 +88,17 @@ class _Automaton:
     """All forms in one machine; node 0 is the root."""
 
     def __init__(self, forms: Iterable[bytes]) -> None:
-        self.forms: Tuple[bytes, ...] = tuple(sorted(forms))
+        forms = sorted(forms, key=len)
+        # Whatever holds a form holds the shorter form within it: to look for these is enough.
+        self.needles: List[bytes] = []
+        for form in forms:
+            if not any(needle in form for needle in self.needles):
+                self.needles.append(form)
         self._children: List[Dict[int, int]] = [{}]
         self._fail: List[int] = [0]
         self.path: List[bytes] = [b""]
         self.match_bytes: List[int] = [0]
-        for form in self.forms:
+        for form in forms:
             self._add(form)
         self.longest_bytes = max(self.match_bytes)
         self.live_bytes: List[int] = [0] * len(self.path)
@@ -221,7 +226,7 @@ class StreamRedactor:
         if self._spans or _NEEDS_CARE.search(data):
             return False
         window = automaton.path[raw.node] + data
-        return not any(form in window for form in automaton.forms)
+        return not any(needle in window for needle in automaton.needles)
 
     def _read(self, data: bytes) -> None:
         shown, raw = self._readings

@@ -70,7 +70,7 @@ def _text_forms(secret: str) -> Iterable[str]:
     as_json = json.dumps(secret)[1:-1]
     units = secret.encode("utf-16-be", "surrogatepass")
     all_escaped = "".join("\\u%02x%02x" % pair for pair in zip(units[::2], units[1::2]))
-    for text in (
+    forms = (
         secret,
         as_json,
         _upper_escapes(as_json),
@@ -78,7 +78,6 @@ def _text_forms(secret: str) -> Iterable[str]:
         _upper_escapes(all_escaped),
         as_json.replace("/", "\\/"),
         json.dumps(secret, ensure_ascii=False)[1:-1],
-        json.dumps(as_json)[1:-1],
         repr(secret)[1:-1],
         ascii(secret)[1:-1],
         secret.replace("\\", "\\\\").replace("'", "\\'"),
@@ -88,8 +87,12 @@ def _text_forms(secret: str) -> Iterable[str]:
         html.escape(secret, quote=False),
         _NOT_PLAIN.sub(r"\\\1", secret),
         _IN_DOUBLE_QUOTES.sub(r"\\\1", secret),
-    ):
+    )
+    for text in forms:
         yield text
+        # A record's text quotes what a library wrote.
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _url_forms(secret: str) -> Iterable[str]:
