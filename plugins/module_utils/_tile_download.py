@@ -269,8 +269,13 @@ def _fetch_http(batch: _Batch, source: HttpTileSource, intake: TileIntake, wante
         attempts: Dict[Tile, int] = {}
         exhausted = False
         while not (exhausted and engine.idle and not intake.backlog):
-            answers, ended = engine.step(requests, may_start=MAX_BACKLOG * 4 - intake.backlog)
-            exhausted = exhausted or ended
+            answers: List[HttpAnswer] = []
+            if exhausted and engine.idle:
+                intake.flush()
+                time.sleep(0.005)
+            else:
+                answers, ended = engine.step(requests, may_start=MAX_BACKLOG * 4 - intake.backlog)
+                exhausted = exhausted or ended
             for answer in answers:
                 _take(batch, source, intake, answer)
             for outcome in intake.outcomes():

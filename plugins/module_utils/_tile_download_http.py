@@ -337,6 +337,7 @@ class HttpEngine:
         self._in_a_row += 1
         self._trip(reason, now_s)
         job.attempts += 1
+        self._progress_s = now_s  # attempts are counted and bounded; only refusals and silence can stall
         if not self._retry(job, now_s):
             answers.append(HttpAnswer(job.request, 0, b"", {}, reason))
 

@@ -9,6 +9,7 @@ The network thread hands bodies in and takes outcomes out; decoding, hashing and
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
 import queue
@@ -16,7 +17,7 @@ import threading
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import Deque, List, NamedTuple, Optional, Set, Tuple
+from typing import Deque, List, NamedTuple, Optional, Set, Tuple, Union
 
 from ._tile_check import TileChecker
 from ._tile_store import TileRecord, TileState, TileStore
@@ -26,6 +27,12 @@ __all__ = ["FetchedTile", "TileIntake", "TileOutcome"]
 
 BATCH_TILES = 1024
 BATCH_WAIT_S = 0.25
+_Checked = Tuple[TileRecord, Optional[str], int]
+
+
+class _Signal(enum.Enum):
+    FLUSH = enum.auto()
+    END = enum.auto()
 
 
 class FetchedTile(NamedTuple):
@@ -63,7 +70,7 @@ class TileIntake:
         self._checker = checker
         self._max_repeats = max_repeats
         self._fetched: "queue.SimpleQueue[Optional[FetchedTile]]" = queue.SimpleQueue()
-        self._checked: "queue.SimpleQueue[Optional[Tuple[TileRecord, Optional[str], int]]]" = queue.SimpleQueue()
+        self._checked: "queue.SimpleQueue[Union[_Checked, _Signal]]" = queue.SimpleQueue()
         self._outcomes: Deque[TileOutcome] = deque()
         self._error: Optional[BaseException] = None
         self._taken = self._given = 0
@@ -87,6 +94,10 @@ class TileIntake:
         else:
             self._fetched.put(fetched)
 
+    def flush(self) -> None:
+        """Store what was checked so far without waiting for more."""
+        self._checked.put(_Signal.FLUSH)
+
     def outcomes(self) -> List[TileOutcome]:
         """The outcomes since the last call; raises what stopped a thread."""
         if self._error is not None:
@@ -103,7 +114,7 @@ class TileIntake:
             self._fetched.put(None)
         for thread in self._checkers:
             thread.join()
-        self._checked.put(None)
+        self._checked.put(_Signal.END)
         self._storer.join()
         return self.outcomes()
 
@@ -152,8 +163,8 @@ class TileIntake:
         except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, which raises it
             self._error = exc
 
-    def _next_batch(self) -> Tuple[List[Tuple[TileRecord, Optional[str], int]], bool]:
-        batch: List[Tuple[TileRecord, Optional[str], int]] = []
+    def _next_batch(self) -> Tuple[List[_Checked], bool]:
+        batch: List[_Checked] = []
         timeout_s: Optional[float] = None
         due_s = 0.0
         while len(batch) < BATCH_TILES:
@@ -161,8 +172,8 @@ class TileIntake:
                 item = self._checked.get(timeout=timeout_s)
             except queue.Empty:
                 return batch, False
-            if item is None:
-                return batch, True
+            if isinstance(item, _Signal):
+                return batch, item is _Signal.END
             batch.append(item)
             # The first tile waits for company: a batch is one durable point, and that costs the same for any size.
             now_s = time.monotonic()

@@ -40,7 +40,7 @@ class DownloadLimits:
     connect_timeout_s: float = 5.0
     request_timeout_s: float = 60.0
     min_rate_bytes_s: int = 1024
-    min_rate_window_s: float = 15.0
+    min_rate_window_s: float = 10.0
     max_body_bytes: int = 2 * 1024 * 1024
     max_attempts: int = 4
     max_retries: int = 10_000
