@@ -90,7 +90,7 @@ class Area:
         from shapely.geometry import mapping
         from shapely.geometry.polygon import orient
 
-        parts = [orient(part) for part in _to_degrees(self.mercator).geoms]
+        parts = [orient(part) for part in shapely.get_parts(_to_degrees(self.mercator))]
         found = mapping(shapely.geometry.MultiPolygon(parts))
         return {
             "type": "MultiPolygon",
