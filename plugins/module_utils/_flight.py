@@ -111,9 +111,16 @@ class Flight:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the geometry and the origin: equal flights need equal maps."""
+        """SHA-256 over the geometry and the origin: equal flights need equal maps, whatever file they came from."""
         body = {
-            "parts": [asdict(part) for part in self.parts],
+            "parts": [
+                [
+                    part.kind.value,
+                    part.half_width_m,
+                    [[vertex.position.lon, vertex.position.lat, vertex.alt_m] for vertex in part.vertices],
+                ]
+                for part in self.parts
+            ],
             "takeoff_origin": asdict(self.takeoff_origin),
         }
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
