@@ -6,9 +6,11 @@
     python tools/gates.py NAME…      these, in this order
     python tools/gates.py --list     what there is
 
-Each prints one line, and its output where it fails. Exit status: 0 all passed, 1 one failed, 2 no such gate. The tools
-are those beside the interpreter that runs this script; `galaxy-importer` and `newest` make environments of their own
-under `.cache/`. Gates that judge the collection judge the built tarball, staged under `.cache/gates/`.
+Each prints one line, and its output where it fails. Exit status: 0 all passed, 1 one failed, 2 no such gate. The gates
+on the newest ansible-core need a Python 3.13, on the path or named in NEWEST_PYTHON; where there is none they say so,
+and fail only when asked for by name. The tools are those beside the interpreter that runs this script;
+`galaxy-importer` and `newest` make environments of their own under `.cache/`. Gates that judge the collection judge
+the built tarball, staged under `.cache/gates/`.
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ PIP_OF_ANSIBLE_TEST = ("24_2", "25_2")
 
 PIP_STUB = "import ensurepip\n\nensurepip.bootstrap(default_pip=True)\n"
 """ansible-test would fetch get-pip.py from a site of its own; the pip that Python bundles does as well."""
+
+
+class GateUnavailableError(Exception):
+    """This machine lacks what a gate needs; the message says what."""
 
 
 class GateError(Exception):
@@ -68,8 +74,13 @@ def clean_environment() -> dict[str, str]:
         "ANSIBLE_HOME": str(CACHE / "ansible-home"),
         "LC_ALL": "C.UTF-8",
         "NO_COLOR": "1",
-        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": path_with(BIN),
     }
+
+
+def path_with(folder: Path) -> str:
+    """Return the search path with `folder` first."""
+    return f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 @functools.lru_cache(maxsize=1)
@@ -120,24 +131,29 @@ def gate_ansible_lint() -> str:
 
 def gate_sanity() -> str:
     """Every ansible-test sanity test, on the running Python."""
+    return sanity(Path(sys.executable))
+
+
+def sanity(python: Path) -> str:
+    """Run every sanity test of the ansible-core that `python` has, and return how many there were."""
     home = CACHE / "sanity-home"
     scripts = home / ".ansible" / "test" / "cache"
     scripts.mkdir(parents=True, exist_ok=True)
     write_pip_settings(home / ".config" / "pip" / "pip.conf")
     for version in PIP_OF_ANSIBLE_TEST:
         (scripts / f"get_pip_{version}.py").write_text(PIP_STUB, encoding="utf-8")
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
     output = run(
-        [BIN / "ansible-test", "sanity", "--python", python, "--color", "no"],
+        [python.parent / "ansible-test", "sanity", "--python", version, "--color", "no"],
         cwd=staged(),
-        env={"HOME": str(home), "ANSIBLE_HOME": str(home / ".ansible")},
+        env={"HOME": str(home), "ANSIBLE_HOME": str(home / ".ansible"), "PATH": path_with(python.parent)},
     )
     return f"{output.count('Running sanity test ')} tests"
 
 
 def write_pip_settings(path: Path) -> None:
     """Write the caller's pip settings to `path`: ansible-test hands none of them on, and runs in a home of its own."""
-    sections: dict[str, dict[str, str]] = {}
+    sections: dict[str, dict[str, str]] = {"global": {"quiet": "2"}}
     for line in run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
@@ -166,7 +182,7 @@ def gate_galaxy_importer() -> str:
     output = run(
         [python, "-m", "galaxy_importer.main", tarball],
         cwd=work,
-        env={"GALAXY_IMPORTER_CONFIG": str(config), "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"},
+        env={"GALAXY_IMPORTER_CONFIG": str(config), "PATH": path_with(python.parent)},
     )
     complaints = [line for line in output.splitlines() if line.startswith(("WARNING", "ERROR"))]
     if complaints:
@@ -175,13 +191,26 @@ def gate_galaxy_importer() -> str:
 
 
 def gate_newest() -> str:
-    """The unit tests on the newest ansible-core, where a Python that can run it is found."""
+    """The unit tests on Python 3.13 and the newest ansible-core."""
+    python = newest_environment()
+    output = run(
+        [python, "-m", "pytest", "-q", "tests/unit", "builder/tests", "-p", "no:cacheprovider"],
+        env={"PATH": path_with(python.parent)},
+    )
+    return output.strip().splitlines()[-1]
+
+
+def gate_newest_sanity() -> str:
+    """Every sanity test of the newest ansible-core, on Python 3.13."""
+    return sanity(newest_environment())
+
+
+def newest_environment() -> Path:
+    """Return the interpreter of an environment with the development tools on Python 3.13."""
     python = newest_python()
     if python is None:
-        raise GateError("No Python 3.13: put a python3.13 on the path or name one in NEWEST_PYTHON.")
-    tool = environment(python, ROOT / "requirements" / "dev.lock")
-    output = run([tool, "-m", "pytest", "-q", "tests/unit", "builder/tests", "-p", "no:cacheprovider"])
-    return output.strip().splitlines()[-1]
+        raise GateUnavailableError("no Python 3.13: put a python3.13 on the path or name one in NEWEST_PYTHON")
+    return environment(python, ROOT / "requirements" / "dev.lock")
 
 
 def newest_python() -> Path | None:
@@ -218,6 +247,7 @@ GATES: dict[str, Callable[[], str]] = {
     "sanity": gate_sanity,
     "galaxy-importer": gate_galaxy_importer,
     "newest": gate_newest,
+    "newest-sanity": gate_newest_sanity,
 }
 
 
@@ -236,6 +266,10 @@ def main(arguments: Sequence[str]) -> int:
         started = time.monotonic()
         try:
             word, note = "ok", GATES[name]()
+        except GateUnavailableError as error:
+            word, note = "ABSENT", str(error)
+            if arguments:
+                failures.append((name, note))
         except GateError as error:
             word, note = "FAILED", ""
             failures.append((name, str(error)))
