@@ -26,7 +26,7 @@ requirements:
   - Python 3.8 or later on the companion; nothing beyond its standard library.
 notes:
   - Once C(allowed_signers) is there, or a signed grant was ever activated, only signed grants count.
-  - With a failure, RV(ignore:error.details.reason) carries a reason code; the guide C(docs/how-to/verify-at-take-off.md) lists them.
+  - With a failure, C(error.details.reason) carries a reason code; C(docs/how-to/verify-at-take-off.md) lists them.
 attributes:
   platform:
     description: The systems that the module runs on.

@@ -122,9 +122,12 @@ def acquire_companion_lock(
     """Take the lock and get its token.
 
     Args:
+        root: the cache root; its folders are created where missing.
+        run_id: the run that asks.
         holder_text: who holds it, for people.
         owner: what may take the lock over from itself at once, such as a workstation whose own lock already keeps
             its runs apart; by default `holder_text` without the run's id.
+        lease_s: for how long the lock outlives a silent holder.
 
     Raises:
         BuildLockHeldError: another owner holds it and its lease has not ended.
@@ -141,7 +144,7 @@ def acquire_companion_lock(
             left_s = last.lease_end_s - _boot_clock_s()
             since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last.acquired_at))
             raise BuildLockHeldError(
-                f"{root} is held by {last.holder} since {since} (by the companion's clock), for {left_s:.0f} s more at most",
+                f"{root} is held by {last.holder} since {since} (companion's clock), for {left_s:.0f} s more at most",
                 details={"holder": last.holder, "run_id": last.run_id, "reason": Reason.LOCK_HELD.value},
             )
         else:

@@ -19,9 +19,10 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from ._generation_faults import Reason, refuse
 
-__all__ = ["CacheRoot", "GenerationName", "sync_filesystem"]
+__all__ = ["DEFAULT_ROOT", "CacheRoot", "GenerationName", "sync_filesystem"]
 
 _NAME = re.compile(r"([0-9]{8})-([0-9a-f]{12})", re.ASCII)
+DEFAULT_ROOT = "/var/lib/gps-denied"
 MAX_COUNTER = 99999999
 MAX_RECORD_BYTES = 16 * 1024
 
@@ -84,7 +85,9 @@ class CacheRoot:
         folder, _slash, name = target.rpartition("/")
         parsed = GenerationName.parse(name)
         if folder != "generations" or parsed is None:
-            raise refuse(Reason.CURRENT_INVALID, f"{self.join(link)} points to {target[:200]!a}, which is no generation")
+            raise refuse(
+                Reason.CURRENT_INVALID, f"{self.join(link)} points to {target[:200]!a}, which is no generation"
+            )
         return parsed
 
     def generation_names(self) -> List[GenerationName]:
@@ -110,7 +113,7 @@ class CacheRoot:
         return found if isinstance(found, dict) else {}
 
     def counter_floor(self) -> int:
-        """The highest counter ever activated here: the record, or the name that `current` points to if that is higher."""
+        """The highest counter ever activated here: the record, or that of `current` where it is higher."""
         recorded = self.read_record("counter").get("floor", 0)
         floor = recorded if isinstance(recorded, int) and 0 <= recorded <= MAX_COUNTER else 0
         current = self.link_target("current")
@@ -121,6 +124,23 @@ class CacheRoot:
         return os.path.lexists(os.path.join(self.trust_dir, "allowed_signers")) or bool(
             self.read_record("counter").get("enrolled")
         )
+
+    def vehicle_id(self) -> Optional[str]:
+        """The name that enrolment gave this vehicle, None before.
+
+        Raises:
+            CacheVerifyError: `trust-missing` where the vehicle is enrolled and nameless.
+        """
+        try:
+            with open(os.path.join(self.trust_dir, "vehicle_id"), encoding="utf-8", errors="replace") as stream:
+                found = stream.read(256).strip()
+        except OSError:
+            found = ""
+        if not found and self.enrolled():
+            raise refuse(
+                Reason.TRUST_MISSING, f"this companion is enrolled, and {self.trust_dir}/vehicle_id is missing"
+            )
+        return found or None
 
     def next_counter(self) -> int:
         """The counter that a new grant needs."""

@@ -17,7 +17,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ._atomic_file import fsync_folder
 
-__all__ = ["append_audit", "check_audit"]
+__all__ = ["append_audit", "check_audit", "last_audit"]
 
 GENESIS = "0" * 64
 MAX_LINE_BYTES = 16 * 1024
@@ -50,6 +50,19 @@ def append_audit(path: str, entry: Mapping[str, Any]) -> None:
         os.close(descriptor)
     if fresh:
         fsync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def last_audit(path: str) -> Dict[str, Any]:
+    """The last entry; empty where there is none, or its line was torn."""
+    try:
+        with open(path, "rb") as stream:
+            size_bytes = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size_bytes - MAX_LINE_BYTES))
+            tail = stream.read(MAX_LINE_BYTES)
+        found = json.loads(tail.rstrip(b"\n").rpartition(b"\n")[2]) if tail.endswith(b"\n") else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_audit(path: str) -> Tuple[int, Optional[str]]:

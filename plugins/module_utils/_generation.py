@@ -21,13 +21,23 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from ._errors import CacheVerifyError
 from ._generation_faults import Reason, refuse
-from ._manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest, ManifestEntry, check_path, is_evidence
+from ._manifest import (
+    EVIDENCE_FILES,
+    MANIFEST_NAME,
+    MAX_FILES,
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    ManifestEntry,
+    check_path,
+    is_evidence,
+)
 
 __all__ = [
     "MAX_REQUEST_BYTES",
     "SealedGeneration",
     "hash_descriptor",
     "open_folder",
+    "open_generation",
     "read_manifest",
     "read_small_file",
     "seal",
@@ -69,6 +79,24 @@ def open_folder(path: str, *, dir_fd: Optional[int] = None) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_generation(root_path: str, name: str) -> Iterator[int]:
+    """A descriptor of a generation's folder; only the root itself may be reached through links.
+
+    Raises:
+        CacheVerifyError: `current-invalid`.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            root_fd = os.open(root_path, _FOLDER_FLAGS & ~os.O_NOFOLLOW)
+            opened.callback(os.close, root_fd)
+            folder_fd = opened.enter_context(open_folder("generations", dir_fd=root_fd))
+            generation_fd = opened.enter_context(open_folder(name, dir_fd=folder_fd))
+        except (OSError, CacheVerifyError) as exc:
+            raise refuse(Reason.CURRENT_INVALID, f"the generation {name} cannot be opened: {exc}") from None
+        yield generation_fd
 
 
 def _open_error(path: str, exc: OSError) -> CacheVerifyError:
@@ -137,7 +165,11 @@ def hash_descriptor(descriptor: int, path: str, size_bytes: int) -> str:
         after = os.fstat(descriptor)
     except OSError as exc:
         raise refuse(Reason.FILE_UNREADABLE, f"{path} cannot be read: {exc.strerror}", file=path) from None
-    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (after.st_size, after.st_mtime_ns, after.st_ctime_ns):
+    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    ):
         raise refuse(Reason.FILE_CHANGED, f"{path} changed while it was read", file=path)
     if done != size_bytes:
         raise refuse(Reason.FILE_SIZE, f"{path} has another size than {size_bytes} bytes", file=path)
@@ -146,8 +178,13 @@ def hash_descriptor(descriptor: int, path: str, size_bytes: int) -> str:
 
 def _walk(folder_fd: int, visit: Callable[[int, str, str, os.stat_result], None], prefix: str = "") -> None:
     """Call `visit(folder_fd, name, path, status)` for every file; links and special files are refused."""
+    names = []
     with os.scandir(folder_fd) as listing:
-        names = sorted(entry.name for entry in listing)
+        for entry in listing:
+            names.append(entry.name)
+            if len(names) > MAX_FILES + len(EVIDENCE_FILES) + 1:
+                raise refuse(Reason.FILE_EXTRA, f"the cache holds more than {MAX_FILES} files in one folder")
+    names.sort()
     if not names and prefix:
         raise refuse(Reason.FILE_EXTRA, f"{prefix} is an empty folder", file=prefix)
     for name in names:
@@ -170,7 +207,9 @@ def _check_name(path: str) -> None:
     try:
         check_path(path)
     except CacheVerifyError:
-        raise refuse(Reason.FILE_NAME, f"the cache holds a file with a forbidden name: {path[:300]!a}", file=ascii(path)[:300]) from None
+        raise refuse(
+            Reason.FILE_NAME, f"the cache holds a file with a forbidden name: {path[:300]!a}", file=ascii(path)[:300]
+        ) from None
 
 
 def read_manifest(folder_fd: int) -> Manifest:
@@ -189,6 +228,8 @@ def verify_files(folder_fd: int, manifest: Manifest, *, full: bool = True) -> No
     """Hold every file of an open generation against its manifest.
 
     Args:
+        folder_fd: the open generation.
+        manifest: what it must hold.
         full: hash every byte; otherwise names, kinds and sizes of all files, and the bytes of those up to 1 MiB.
 
     Raises:
@@ -217,7 +258,9 @@ def verify_files(folder_fd: int, manifest: Manifest, *, full: bool = True) -> No
             with _open_in(folder_fd, entry.path) as descriptor:
                 _check_regular(entry.path, os.fstat(descriptor))
                 if hash_descriptor(descriptor, entry.path, entry.size_bytes) != entry.sha256:
-                    raise refuse(Reason.FILE_CONTENT, f"{entry.path} has other bytes than the manifest says", file=entry.path)
+                    raise refuse(
+                        Reason.FILE_CONTENT, f"{entry.path} has other bytes than the manifest says", file=entry.path
+                    )
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ __all__ = ["Reason", "reason_of", "refuse", "refuse_activation"]
 
 
 class Reason(str, enum.Enum):
-    """One code for each thing a person can act on; the table of docs/how-to/verify-at-take-off.md is held against it."""
+    """One code for each thing a person can act on; docs/how-to/verify-at-take-off.md lists them all."""
 
     # the cache as a whole
     NO_CACHE = "no-cache"
@@ -61,7 +61,7 @@ class Reason(str, enum.Enum):
     TRUST_MALFORMED = "trust-malformed"
     # the moment and the mission
     CLOCK_UNTRUSTED = "clock-untrusted"
-    FLIGHT_UNKNOWN = "route-unreadable"
+    ROUTE_UNREADABLE = "route-unreadable"
     ROUTE_UNCOVERED = "route-uncovered"
     ARCHIVE_DAMAGED = "archive-damaged"
     # the companion

@@ -51,6 +51,7 @@ def describe_cache(root: CacheRoot, *, full: bool = True) -> Dict[str, Any]:
     """The facts, as plain data.
 
     Args:
+        root: the cache root; it need not be there.
         full: hash the current generation, so that `current.healthy` means every byte.
     """
     nearest = _nearest(root.path)
@@ -71,7 +72,9 @@ def describe_cache(root: CacheRoot, *, full: bool = True) -> Dict[str, Any]:
         "counter_floor": floor,
         "next_counter": upcoming,
         "enrolled": root.enrolled(),
-        "lock": None if lock is None or not lock.is_live() else {"holder": lock.holder, "run_id": lock.run_id, "token": lock.token},
+        "lock": None
+        if lock is None or not lock.is_live()
+        else {"holder": lock.holder, "run_id": lock.run_id, "token": lock.token},
         "free": {name: _room(_nearest(root.join(name))) for name in ("generations", "incoming", "work", "jobs")},
         **_room(nearest),
         "python_version": platform.python_version(),

@@ -64,7 +64,9 @@ class Grant:
     def __post_init__(self) -> None:
         for name in ("vehicle_id", "run_id"):
             if not _ID.fullmatch(getattr(self, name)):
-                raise refuse(Reason.GRANT_MALFORMED, f"the grant's {name} {getattr(self, name)[:60]!a} is not an identifier")
+                raise refuse(
+                    Reason.GRANT_MALFORMED, f"the grant's {name} {getattr(self, name)[:60]!a} is not an identifier"
+                )
         if not (0 < len(self.flight_id) <= 200 and self.flight_id.isprintable()):
             raise refuse(Reason.GRANT_MALFORMED, "the grant's flight_id is empty, too long or not printable")
         if not re.fullmatch(r"[0-9a-f]{64}", self.content_id, re.ASCII):
@@ -153,16 +155,25 @@ def check_grant(
         CacheVerifyError: with the reason code of the first that differs.
     """
     if grant.content_id != content_id:
-        raise refuse(Reason.GRANT_CONTENT, f"the grant is for content {grant.content_id[:12]}, and the cache is {content_id[:12]}")
+        raise refuse(
+            Reason.GRANT_CONTENT,
+            f"the grant is for content {grant.content_id[:12]}, and the cache is {content_id[:12]}",
+        )
     if vehicle_id is not None and grant.vehicle_id != vehicle_id:
         raise refuse(Reason.GRANT_VEHICLE, f"the grant is for vehicle {grant.vehicle_id}, and this is {vehicle_id}")
     if flight_id is not None and grant.flight_id != flight_id:
-        raise refuse(Reason.GRANT_FLIGHT, f"the grant is for flight {grant.flight_id}, and flight {flight_id[:200]} is asked for")
+        raise refuse(
+            Reason.GRANT_FLIGHT, f"the grant is for flight {grant.flight_id}, and flight {flight_id[:200]} is asked for"
+        )
     if now_epoch_s is None:
         return
     if now_epoch_s < MIN_TRUSTED_EPOCH_S:
         raise refuse(Reason.CLOCK_UNTRUSTED, f"the clock says {format_time(max(now_epoch_s, 0))}: it was never set")
     if now_epoch_s < parse_time(grant.not_before):
-        raise refuse(Reason.GRANT_NOT_YET_VALID, f"the grant begins at {grant.not_before}, and it is {format_time(now_epoch_s)}")
+        raise refuse(
+            Reason.GRANT_NOT_YET_VALID, f"the grant begins at {grant.not_before}, and it is {format_time(now_epoch_s)}"
+        )
     if now_epoch_s >= parse_time(grant.not_after):
-        raise refuse(Reason.GRANT_EXPIRED, f"the grant ended at {grant.not_after}, and it is {format_time(now_epoch_s)}")
+        raise refuse(
+            Reason.GRANT_EXPIRED, f"the grant ended at {grant.not_after}, and it is {format_time(now_epoch_s)}"
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Iterable, NamedTuple, Tuple
+from typing import Iterable, NamedTuple, Set, Tuple
 
 from ._generation_faults import Reason, refuse
 
@@ -77,8 +77,8 @@ class Manifest:
             raise refuse(Reason.MANIFEST_MALFORMED, "the manifest lists no file")
         if len(self.entries) > MAX_FILES:
             raise refuse(Reason.MANIFEST_TOO_LARGE, f"the manifest lists more than {MAX_FILES} files")
-        folded = set()
-        folders = set()
+        folded: Set[str] = set()
+        folders: Set[str] = set()
         previous = ""
         for entry in self.entries:
             check_path(entry.path)
@@ -87,7 +87,9 @@ class Manifest:
             key = entry.path.lower()
             if key in folded:
                 raise refuse(
-                    Reason.MANIFEST_DUPLICATE, f"the manifest lists {entry.path} twice, or in two spellings", file=entry.path
+                    Reason.MANIFEST_DUPLICATE,
+                    f"the manifest lists {entry.path} twice, or in two spellings",
+                    file=entry.path,
                 )
             if entry.path <= previous:
                 raise refuse(Reason.MANIFEST_ORDER, f"the manifest is not sorted at {entry.path}", file=entry.path)
@@ -122,7 +124,9 @@ class Manifest:
         for number, line in enumerate(lines, 1):
             match = _LINE.fullmatch(line)
             if match is None:
-                raise refuse(Reason.MANIFEST_MALFORMED, f"line {number} of the manifest is not `sha256 size path`", line=number)
+                raise refuse(
+                    Reason.MANIFEST_MALFORMED, f"line {number} of the manifest is not `sha256 size path`", line=number
+                )
             entries.append(ManifestEntry(match.group(1), int(match.group(2)), match.group(3)))
         return cls(entries)
 

@@ -4,14 +4,16 @@
 
 """Signatures over grants, in OpenSSH's SSHSIG format, through `ssh-keygen -Y`.
 
-Runs on the companion too: standard library only, Python 3.8. Who may sign, when and for what is decided here, so that each
-refusal has its own reason; the mathematics is ssh-keygen's, and so is the signing, with a file, an agent or a FIDO key.
+Runs on the companion too: standard library only, Python 3.8. Who may sign, when and for what is decided here, so that
+each refusal has its own reason; the mathematics is ssh-keygen's, and so is the signing, with a file, an agent or a
+FIDO key.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 import re
 import shlex
@@ -47,8 +49,6 @@ class SshSignature:
     @property
     def fingerprint(self) -> str:
         """As `ssh-keygen -l` shows it."""
-        import hashlib
-
         digest = base64.b64encode(hashlib.sha256(self.key_blob).digest()).decode().rstrip("=")
         return "SHA256:" + digest
 
@@ -136,7 +136,9 @@ def parse_allowed_signers(content: bytes) -> Tuple[AllowedSigner, ...]:
             after = _ssh_time(options["valid-after"]) if "valid-after" in options else None
             before = _ssh_time(options["valid-before"]) if "valid-before" in options else None
         except (IndexError, ValueError, struct.error, UnicodeDecodeError):
-            raise refuse(Reason.TRUST_MALFORMED, f"line {number} of allowed_signers is not understood", line=number) from None
+            raise refuse(
+                Reason.TRUST_MALFORMED, f"line {number} of allowed_signers is not understood", line=number
+            ) from None
         signers.append(AllowedSigner(principal, blob, key_type, namespaces, after, before))
     return tuple(signers)
 
@@ -189,12 +191,16 @@ def verify_signature(text: bytes, signature: Optional[bytes], *, trust_dir: str,
     """
     listed = _read(os.path.join(trust_dir, "allowed_signers"))
     if listed is None:
-        raise refuse(Reason.TRUST_MISSING, f"this companion takes signed grants only, and {trust_dir}/allowed_signers is missing")
+        raise refuse(
+            Reason.TRUST_MISSING, f"this companion takes signed grants only, and {trust_dir}/allowed_signers is missing"
+        )
     if not signature:
         raise refuse(Reason.GRANT_UNSIGNED, "the grant is not signed, and this companion takes signed grants only")
     parsed = SshSignature.parse(signature)
     if parsed.namespace != GRANT_NAMESPACE:
-        raise refuse(Reason.SIGNATURE_NAMESPACE, f"the signature is for {parsed.namespace[:60]!a}, not for {GRANT_NAMESPACE}")
+        raise refuse(
+            Reason.SIGNATURE_NAMESPACE, f"the signature is for {parsed.namespace[:60]!a}, not for {GRANT_NAMESPACE}"
+        )
     if _revoked(_read(os.path.join(trust_dir, "revoked_keys")) or b"", parsed):
         raise refuse(Reason.SIGNER_REVOKED, f"the key {parsed.fingerprint} is revoked", fingerprint=parsed.fingerprint)
     known = [signer for signer in parse_allowed_signers(listed) if signer.key_blob == parsed.key_blob]
@@ -223,7 +229,19 @@ def _check_mathematics(text: bytes, signature: bytes, signer: AllowedSigner) -> 
             stream.write(f"signer {signer.key_type} {key}\n")
         with open(signature_path, "wb") as binary:
             binary.write(signature)
-        command = ["ssh-keygen", "-Y", "verify", "-f", signers_path, "-I", "signer", "-n", GRANT_NAMESPACE, "-s", signature_path]
+        command = [
+            "ssh-keygen",
+            "-Y",
+            "verify",
+            "-f",
+            signers_path,
+            "-I",
+            "signer",
+            "-n",
+            GRANT_NAMESPACE,
+            "-s",
+            signature_path,
+        ]
         try:
             done = subprocess.run(command, input=text, capture_output=True, timeout=SSH_KEYGEN_TIMEOUT_S, check=False)
         except (OSError, subprocess.TimeoutExpired) as exc:
@@ -236,6 +254,7 @@ def sign_text(text: bytes, *, key_path: str) -> bytes:
     """The armoured signature over a grant's text, made on the workstation.
 
     Args:
+        text: what is signed.
         key_path: a private key, or the public half of a key that an agent or a FIDO token holds.
 
     Raises:

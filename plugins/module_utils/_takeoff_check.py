@@ -10,20 +10,20 @@ Runs on the companion: standard library only, Python 3.8, no network. Any doubt 
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from ._activation import trusted_vehicle_id
 from ._activation_state import CacheRoot
 from ._errors import CacheBuildError
-from ._generation import MAX_REQUEST_BYTES, open_folder, read_manifest, read_small_file, verify_files
+from ._generation import MAX_REQUEST_BYTES, open_generation, read_manifest, read_small_file, verify_files
 from ._generation_faults import Reason, reason_of, refuse
 from ._grant import MAX_GRANT_BYTES, Grant, check_grant
 from ._ssh_signature import MAX_SIGNATURE_BYTES, verify_signature
+from ._takeoff_check_route import check_coverage, read_route
 
 __all__ = ["TakeoffAnswer", "TakeoffQuestion", "check_cache"]
+
 
 @dataclass(frozen=True)
 class TakeoffQuestion:
@@ -60,6 +60,7 @@ class TakeoffAnswer:
     signer: Optional[str] = None
     size_bytes: Optional[int] = None
     file_count: Optional[int] = None
+    route_tiles: Optional[int] = None
 
 
 def check_cache(root: CacheRoot, question: TakeoffQuestion) -> TakeoffAnswer:
@@ -81,18 +82,24 @@ def _check(root: CacheRoot, question: TakeoffQuestion, seen: Dict[str, Any]) -> 
     if name is None:
         raise refuse(Reason.NO_CACHE, f"no cache is active under {root.path}")
     seen["generation"], seen["counter"] = str(name), name.counter
-    with open_folder(os.path.join(root.generations, str(name))) as folder_fd:
+    with open_generation(root.path, str(name)) as folder_fd:
         manifest = read_manifest(folder_fd)
         content_id = manifest.content_id
         seen.update(content_id=content_id, size_bytes=manifest.size_bytes, file_count=len(manifest.entries))
+        if content_id[:12] != name.content_id12:
+            raise refuse(Reason.CURRENT_INVALID, f"the generation {name} holds other content: {content_id[:12]}")
         request = read_small_file(folder_fd, "request.json", max_bytes=MAX_REQUEST_BYTES)
         seen["inputs_id"] = None if request is None else hashlib.sha256(request).hexdigest()
         _check_grant(root, question, seen, folder_fd, now)
         if question.content_id is not None and question.content_id != content_id:
             raise refuse(
-                Reason.CONTENT_ID_MISMATCH, f"the active cache is {content_id[:12]}, and {question.content_id[:12]} is asked for"
+                Reason.CONTENT_ID_MISMATCH,
+                f"the active cache is {content_id[:12]}, and {question.content_id[:12]} is asked for",
             )
         verify_files(folder_fd, manifest, full=question.full)
+        if question.route_path is not None:
+            coverage = check_coverage(f"/proc/self/fd/{folder_fd}/tiles.pmtiles", read_route(question.route_path))
+            seen["route_tiles"] = coverage.tile_count
 
 
 def _check_grant(root: CacheRoot, question: TakeoffQuestion, seen: Dict[str, Any], folder_fd: int, now: float) -> None:
@@ -104,7 +111,7 @@ def _check_grant(root: CacheRoot, question: TakeoffQuestion, seen: Dict[str, Any
     if root.enrolled():
         signature = read_small_file(folder_fd, "grant.json.sig", max_bytes=MAX_SIGNATURE_BYTES)
         seen["signer"] = verify_signature(text, signature, trust_dir=root.trust_dir, now_epoch_s=now)
-    known = trusted_vehicle_id(root)
+    known = root.vehicle_id()
     check_grant(
         grant,
         content_id=str(seen["content_id"]),

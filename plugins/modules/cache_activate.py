@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026 gps_denied.preflight contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -19,6 +18,7 @@ description:
   - Verifies the sealed folder and its grant independently of who made them.
   - Makes the folder durable, moves it among the generations, and switches C(current) with one rename.
   - After a power cut at any moment the old or the new cache is current, never a mixture.
+  - Puts C(gps-denied-verify) and C(gps-denied-cache) into the folder C(bin) below O(root) where they differ.
   - Keeps the current generation, the one before, and those that a flight has leased; removes older ones.
 extends_documentation_fragment:
   - gps_denied.preflight.cache
@@ -95,8 +95,10 @@ cache:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._activation import activate, copy_generation
+from ..module_utils._activation import activate
+from ..module_utils._activation_rollback import copy_generation
 from ..module_utils._activation_state import CacheRoot
+from ..module_utils._cache_program import install_programs
 from ..module_utils._generation_door import COMMON_OPTIONS, reported
 
 
@@ -140,7 +142,8 @@ def main() -> None:
             "signer": done.signer,
             "activated": True,
         }
-        module.exit_json(changed=done.changed, cache=cache)
+        installed = install_programs(root.path)
+        module.exit_json(changed=done.changed or bool(installed), cache=cache)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026 gps_denied.preflight contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -50,8 +49,8 @@ cache:
     current:
       description:
         - The current generation, or V(none).
-        - Has C(generation), C(content_id), C(inputs_id), C(counter), C(healthy), C(reason), C(message), C(file), C(vehicle_id),
-          C(flight_id), C(valid_until) and C(signer).
+        - Has C(generation), C(content_id), C(inputs_id), C(counter), C(healthy), C(reason), C(message), C(file),
+          C(vehicle_id), C(flight_id), C(valid_until) and C(signer).
       type: dict
     previous:
       description: The generation before, or V(none).

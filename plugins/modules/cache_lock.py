@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 
 # Copyright (c) 2026 gps_denied.preflight contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
@@ -102,7 +101,11 @@ def main() -> None:
             "lease_s": {"type": "float", "default": 21600},
             "state": {"type": "str", "choices": ["acquired", "renewed", "released"], "default": "acquired"},
         },
-        required_if=[("state", "acquired", ["holder"]), ("state", "renewed", ["token"]), ("state", "released", ["token"])],
+        required_if=[
+            ("state", "acquired", ["holder"]),
+            ("state", "renewed", ["token"]),
+            ("state", "released", ["token"]),
+        ],
         supports_check_mode=True,
     )
     options = module.params
