@@ -173,7 +173,7 @@ class _Guard:
 def _cancelled_by_signals() -> Iterator[_Guard]:
     """Signals, and the death of ansible-playbook, raise; Ansible's own handlers would end the worker on the spot."""
 
-    def on_signal(number: int, frame: Any) -> None:
+    def on_signal(number: int, _frame: Any) -> None:
         raise BuildCancelledError(f"the build was cancelled by {signal.Signals(number).name}", phase=FailurePhase.BUILD)
 
     prctl = ctypes.CDLL(None).prctl

@@ -286,43 +286,36 @@ class BuildStream:
 
 def last_word(report: Mapping[str, Any], exit_code: int) -> Dict[str, Any]:
     """The keys of `RemoteBuildReport`, all present, out of a report record; `ValueError` says what is wrong."""
-    if report.get("schema_version") != 1 or isinstance(report.get("schema_version"), bool):
-        raise ValueError("the report has schema version %r, not 1" % (report.get("schema_version"),))
-    outcome = report.get("outcome")
-    if outcome not in OUTCOMES:
-        raise ValueError("the report's outcome is none of %s" % ", ".join(OUTCOMES))
-    failure = report.get("failure")
-    if (outcome == "failure") != (failure is not None):
-        raise ValueError("the report's outcome and its failure contradict each other")
-    if (outcome == "failure") != (exit_code != 0):
-        raise ValueError("the report says %s" % outcome)
-    if failure is not None:
+    version, outcome, failure = report.get("schema_version"), report.get("outcome"), report.get("failure")
+    _must(version == 1 and version is not True, "the report has schema version %r, not 1" % (version,))
+    _must(outcome in OUTCOMES, "the report's outcome is none of %s" % ", ".join(OUTCOMES))
+    failed = outcome == "failure"
+    _must(failed == (failure is not None), "the report's outcome and its failure contradict each other")
+    _must(failed == (exit_code != 0), "the report says %s" % outcome)
+    if failed:
         _check_failure(failure)
     for key in _OBJECT_KEYS:
-        if not isinstance(report.get(key), (dict, type(None))):
-            raise ValueError("the report's %s is not an object" % key)
+        _must(isinstance(report.get(key), (dict, type(None))), "the report's %s is not an object" % key)
     for key in _TEXT_KEYS:
-        if not isinstance(report.get(key), (str, type(None))):
-            raise ValueError("the report's %s is not text" % key)
-    if outcome != "failure" and not report.get("content_id"):
-        raise ValueError("the report names no content_id")
-    if not isinstance(report.get("rebind_only"), (bool, type(None))):
-        raise ValueError("the report's rebind_only is not a truth value")
-    if not isinstance(report.get("warnings", []), list):
-        raise ValueError("the report's warnings are not a list")
-    found = {key: report.get(key) for key in REPORT_KEYS}
-    found["warnings"] = list(report.get("warnings") or [])
-    return found
+        _must(isinstance(report.get(key), (str, type(None))), "the report's %s is not text" % key)
+    _must(failed or bool(report.get("content_id")), "the report names no content_id")
+    rebind_only = report.get("rebind_only")
+    _must(isinstance(rebind_only, (bool, type(None))), "the report's rebind_only is not a truth value")
+    _must(isinstance(report.get("warnings", []), list), "the report's warnings are not a list")
+    return {**{key: report.get(key) for key in REPORT_KEYS}, "warnings": list(report.get("warnings", []))}
 
 
 def _check_failure(failure: Any) -> None:
-    if not isinstance(failure, dict):
-        raise ValueError("the report's failure is not an object")
+    _must(isinstance(failure, dict), "the report's failure is not an object")
     for key in ("code", "message"):
-        if not isinstance(failure.get(key), str) or not failure[key]:
-            raise ValueError("the report's failure has no %s" % key)
+        _must(isinstance(failure.get(key), str) and bool(failure[key]), "the report's failure has no %s" % key)
     for key in ("phase", "hint"):
-        if not isinstance(failure.get(key), (str, type(None))):
-            raise ValueError("the report's failure has a %s that is not text" % key)
-    if not isinstance(failure.get("retryable"), (bool, type(None))):
-        raise ValueError("the report's failure has a retryable that is not a truth value")
+        value = failure.get(key)
+        _must(isinstance(value, (str, type(None))), "the report's failure has a %s that is not text" % key)
+    retryable = failure.get("retryable")
+    _must(isinstance(retryable, (bool, type(None))), "the report's failure has a retryable that is not a truth value")
+
+
+def _must(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not holds:
+        raise ValueError(otherwise)

@@ -20,11 +20,15 @@ Answers are one line, `ANSWER_MARK` and JSON, so that banners of the shell befor
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Optional, Tuple
+
+# A poll is worth a few milliseconds of the companion: json and typing take longer to import than it takes to run,
+# and are left to the verbs that are asked for once.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Tuple
 
 ANSWER_MARK = "GPS-DENIED-JOB "
 VERSION = 1
@@ -65,13 +69,22 @@ def write_once(path: str, data: bytes) -> None:
         os.close(folder)
 
 
-def read_json(path: str) -> Optional[Dict[str, Any]]:
+def read_text(path: str) -> Optional[str]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     with open(handle, "rb") as file:
-        value = json.loads(file.read(1 << 20).decode("utf-8"))
+        return file.read(1 << 20).decode("utf-8")
+
+
+def read_json(path: str) -> Optional[Dict[str, Any]]:
+    import json
+
+    text = read_text(path)
+    if text is None:
+        return None
+    value = json.loads(text)
     if not isinstance(value, dict):
         raise JobError("%s does not hold an object" % path)
     return value
@@ -84,7 +97,7 @@ def size_of(path: str) -> int:
         return 0
 
 
-def lock_file(path: str, wait: bool) -> Optional[int]:
+def lock_file(path: str, *, wait: bool) -> Optional[int]:
     """A descriptor that holds the lock, or None where another process holds it."""
     import fcntl
 
@@ -193,7 +206,7 @@ def install_and_start(spec: Dict[str, Any], source: bytes) -> Dict[str, Any]:
                 raise JobError("run %s is already known with another command" % spec["run_id"])
             return {"attached": True, "state": state_of(folder)[0], "mode": known.get("mode"), "program": program + "c"}
         spec["asked"] = spec["command"]
-        spec["command"] = [found_program(spec["command"][0])] + spec["command"][1:]
+        spec["command"] = [found_program(spec["command"][0]), *spec["command"][1:]]
         mode = launch(spec, program)
         return {"attached": False, "state": state_of(folder)[0], "mode": mode, "program": program + "c"}
     finally:
@@ -213,6 +226,8 @@ def found_program(name: str) -> str:
 
 def launch(spec: Dict[str, Any], program: str) -> str:
     """Try the ways to detach from the best to the plainest; the one that came up is the answer."""
+    import json
+
     folder = spec["folder"]
     alive = os.path.join(folder, "alive")
     errors = []
@@ -240,7 +255,7 @@ def launch_modes(spec: Dict[str, Any]) -> List[str]:
         elif os.path.exists("/var/lib/systemd/linger/%s" % user_name()):
             # Without lingering the user's manager ends with the last session, and the job with it.
             modes.append("user")
-    return modes + ["session"]
+    return [*modes, "session"]
 
 
 def user_name() -> str:
@@ -307,7 +322,7 @@ def spawn(mode: str, spec: Dict[str, Any], program: str) -> Optional[str]:
         arguments += ["--setenv", "%s=%s" % (key, value)]
     try:
         done = subprocess.run(
-            arguments + ["--"] + command,
+            [*arguments, "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -381,6 +396,7 @@ class Supervisor:
         self._terminate = False
 
     def run(self) -> None:
+        import json
         import signal
 
         lock = lock_file(os.path.join(self.folder, "alive"), wait=False)
@@ -390,7 +406,7 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_terminate)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGCHLD, self._on_child)
         out = CappedLog(os.path.join(self.folder, "out.log"), int(self.spec["log_cap_bytes"]))
         err = CappedLog(os.path.join(self.folder, "err.log"), int(self.spec["err_cap_bytes"]))
         started_at, began = time.time(), time.monotonic()
@@ -413,22 +429,25 @@ class Supervisor:
         if self.reason != "abandoned":
             write_once(os.path.join(self.folder, "result.json"), json.dumps(result).encode())
 
-    def _on_terminate(self, number: int, frame: Any) -> None:
+    def _on_terminate(self, _number: int, _frame: Any) -> None:
         self._terminate = True
+
+    def _on_child(self, _number: int, _frame: Any) -> None:
+        """Only there so that the wake-up descriptor is written."""
 
     def _work(self, out: CappedLog, err: CappedLog) -> Tuple[Optional[int], int, bool]:
         import subprocess
 
         try:
             process = subprocess.Popen(
-                list(self.spec["command"]) + ["--request", self.spec["request_path"]],
+                [*self.spec["command"], "--request", self.spec["request_path"]],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self.folder,
                 env=clean_environment(self.spec),
                 start_new_session=True,
-                preexec_fn=prepare_child,
+                preexec_fn=prepare_child,  # noqa: PLW1509 - this process has one thread
             )
         except (OSError, subprocess.SubprocessError) as exc:
             self.reason, self.message = "spawn_failed", "%s: %s" % (self.spec["command"][0], exc)
@@ -493,7 +512,7 @@ class Supervisor:
         """Wait for output, a signal or `wait_s`; what keeps a log from taking more, or nothing."""
         import select
 
-        ready, _none, _none_too = select.select(list(streams) + [self._wake_read], [], [], wait_s)
+        ready, _none, _none_too = select.select([*streams, self._wake_read], [], [], wait_s)
         problem = ""
         for handle in ready:
             data = os.read(handle, READ_AT_ONCE_BYTES)
@@ -576,19 +595,19 @@ def oom_kills() -> Optional[int]:
 # --- poll, cancel, clean --------------------------------------------------------------------------------------------
 
 
-def state_of(folder: str) -> Tuple[str, Optional[Dict[str, Any]]]:
-    """absent, running, ended or lost; and the result of an ended job."""
+def state_of(folder: str) -> Tuple[str, str]:
+    """absent, running, ended or lost; and the result of an ended job as JSON, else `null`."""
     if not os.path.exists(os.path.join(folder, "spec.json")):
-        return "absent", None
+        return "absent", "null"
     running = supervisor_pid(folder) is not None
     # The result is looked up after the lock: a supervisor that ended in between has left it.
-    result = read_json(os.path.join(folder, "result.json"))
+    result = read_text(os.path.join(folder, "result.json"))
     if result is not None:
-        return "ended", result
-    return ("running" if running else "lost"), None
+        return "ended", result.replace("\n", " ")
+    return ("running" if running else "lost"), "null"
 
 
-def next_chunk(path: str, offset: int, limit: int) -> Dict[str, Any]:
+def next_chunk(path: str, offset: int, limit: int) -> str:
     import binascii
 
     data = b""
@@ -598,21 +617,29 @@ def next_chunk(path: str, offset: int, limit: int) -> Dict[str, Any]:
             data = file.read(limit)
     except FileNotFoundError:
         data = b""
-    return {"size": size_of(path), "offset": offset, "data": binascii.b2a_base64(data, newline=False).decode()}
+    text = binascii.b2a_base64(data, newline=False).decode("ascii")
+    return '{"size": %d, "offset": %d, "data": "%s"}' % (size_of(path), offset, text)
 
 
-def poll(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Wait until there is output beyond the offsets, the job has ended, or `wait_s` has passed."""
-    offsets = {"out": int(request["out"]), "err": int(request["err"])}
-    paths = {name: os.path.join(folder, name + ".log") for name in offsets}
+def poll(folder: str, *, out: int, err: int, limit: int, wait_s: float, gather_s: float) -> str:
+    """Wait until there is output beyond the offsets, the job has ended, or `wait_s` has passed; then tell, in JSON.
+
+    Args:
+        folder: The job's folder.
+        out: Bytes of standard output that are known already.
+        err: Bytes of standard error that are known already.
+        limit: Most bytes of each to tell now.
+        wait_s: Longest wait.
+        gather_s: How long to wait for more, once there is something.
+    """
+    logs = ((os.path.join(folder, "out.log"), out), (os.path.join(folder, "err.log"), err))
+    limit = min(max(limit, CHUNK_BYTES), MAX_CHUNK_BYTES)
     touch_lease(folder)
-    deadline = time.monotonic() + float(request["wait_s"])
-    gather_s = float(request["gather_s"])
-    limit = min(max(int(request["limit"]), CHUNK_BYTES), MAX_CHUNK_BYTES)
+    deadline = time.monotonic() + wait_s
     result_path = os.path.join(folder, "result.json")
     looks = 0
     while time.monotonic() < deadline:
-        waiting = sum(size_of(paths[name]) - offsets[name] for name in offsets)
+        waiting = sum(size_of(path) - offset for path, offset in logs)
         if waiting > 0:
             if waiting < CHUNK_BYTES and not os.path.exists(result_path):
                 time.sleep(min(gather_s, max(0.0, deadline - time.monotonic())))
@@ -623,10 +650,9 @@ def poll(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
         looks += 1
         time.sleep(LOOK_EVERY_S)
     state, result = state_of(folder)
-    reply: Dict[str, Any] = {"state": state, "result": result}
-    for name in offsets:
-        reply[name] = next_chunk(paths[name], offsets[name], limit)
-    return reply
+    out_chunk, err_chunk = (next_chunk(path, offset, limit) for path, offset in logs)
+    head = '"v": %d, "state": "%s", "result": %s' % (VERSION, state, result)
+    return '{%s, "out": %s, "err": %s}' % (head, out_chunk, err_chunk)
 
 
 def touch_lease(folder: str) -> None:
@@ -637,7 +663,7 @@ def touch_lease(folder: str) -> None:
     os.utime(path)
 
 
-def cancel(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
+def cancel(folder: str) -> Dict[str, Any]:
     """End the job: ask the supervisor, then the unit, then everything that carries the run's mark."""
     spec = read_json(os.path.join(folder, "spec.json"))
     if spec is None:
@@ -645,7 +671,7 @@ def cancel(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
     lock = lock_file(os.path.join(folder, "start.lock"), wait=True)  # A start that is under way comes first.
     if lock is not None:
         os.close(lock)
-    deadline = time.monotonic() + float(request.get("wait_s", KILL_GRACE_S + 2.0))
+    deadline = time.monotonic() + KILL_GRACE_S + 2.0
     pid = supervisor_pid(folder)
     if pid:
         signal_all([pid], 15)
@@ -659,8 +685,7 @@ def cancel(folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
         signal_all(left, 9)
         time.sleep(0.02)
         left = marked(run_id)
-    state, result = state_of(folder)
-    return {"state": state, "empty": not left, "left": len(left), "result": result}
+    return {"state": state_of(folder)[0], "empty": not left, "left": len(left)}
 
 
 def clean(folder: str) -> Dict[str, Any]:
@@ -676,43 +701,51 @@ def clean(folder: str) -> Dict[str, Any]:
     return {"state": "absent"}
 
 
-def answer(value: Dict[str, Any]) -> None:
-    sys.stdout.write(ANSWER_MARK + json.dumps(dict(value, v=VERSION)) + "\n")
+def answer(text: str) -> None:
+    sys.stdout.write(ANSWER_MARK + text + "\n")
     sys.stdout.flush()
 
 
-def serve(verb: str, folder: str, request: Dict[str, Any]) -> Dict[str, Any]:
-    if verb == "poll":
-        return poll(folder, request)
-    if verb == "cancel":
-        return cancel(folder, request)
-    if verb == "clean":
-        return clean(folder)
-    raise JobError("unknown verb %r" % verb)
+def answer_with(act: Any) -> int:
+    """Answer with what `act` returns, or with the reason why it could not."""
+    import json
+
+    try:
+        value = act()
+    except JobError as exc:
+        value = {"error": str(exc)}
+    except (OSError, ValueError, KeyError) as exc:
+        value = {"error": "%s: %s" % (type(exc).__name__, exc)}
+    answer(json.dumps(dict(value, v=VERSION)))
+    return 0
 
 
 def main(arguments: List[str]) -> int:
-    """`supervise FOLDER`, or `VERB FOLDER JSON`."""
+    """`supervise FOLDER`, or `poll FOLDER OUT ERR LIMIT WAIT_S GATHER_S`."""
+    verb, folder = arguments[:2]
+    if verb == "supervise":
+        Supervisor(folder).run()
+        return 0
+    out, err, limit = (int(word) for word in arguments[2:5])
+    wait_s, gather_s = (float(word) for word in arguments[5:7])
     try:
-        if arguments[0] == "supervise":
-            Supervisor(arguments[1]).run()
-            return 0
-        answer(serve(arguments[0], arguments[1], json.loads(arguments[2])))
-    except (JobError, OSError, ValueError, KeyError) as exc:
-        answer({"error": "%s: %s" % (type(exc).__name__, exc) if not isinstance(exc, JobError) else str(exc)})
+        answer(poll(folder, out=out, err=err, limit=limit, wait_s=wait_s, gather_s=gather_s))
+    except OSError as exc:
+        problem = exc
+        return answer_with(lambda: {"error": "%s: %s" % (type(problem).__name__, problem)})
     return 0
 
 
-def main_start(data: bytes) -> int:
+def main_sent(data: bytes) -> int:
     """Called with what came on standard input: one line of JSON with the verb, then this program's text."""
-    try:
-        head, _newline, source = data.partition(b"\n")
-        spec = json.loads(head.decode("utf-8"))
-        verb = spec.pop("verb")
-        answer(install_and_start(spec, source) if verb == "start" else serve(verb, spec["folder"], spec))
-    except (JobError, OSError, ValueError, KeyError) as exc:
-        answer({"error": "%s: %s" % (type(exc).__name__, exc) if not isinstance(exc, JobError) else str(exc)})
-    return 0
+    import json
+
+    head, _newline, source = data.partition(b"\n")
+    request = json.loads(head.decode("utf-8"))
+    verb, folder = request.pop("verb"), request["folder"]
+    if verb == "start":
+        return answer_with(lambda: install_and_start(request, source))
+    return answer_with(lambda: cancel(folder) if verb == "cancel" else clean(folder))
 
 
 if __name__ == "__main__":

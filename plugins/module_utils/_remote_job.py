@@ -28,11 +28,11 @@ __all__ = ["CommandResult", "ConnectionLost", "JobEnd", "JobLimits", "JobSpec", 
 SLOW_POLL_S = 1.0
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _BOOTSTRAP = (
-    'import sys;d=sys.stdin.buffer.read();g={"__name__":"job"};exec(d.partition(b"\\n")[2],g);g["main_start"](d)'
+    'import sys;d=sys.stdin.buffer.read();g={"__name__":"job"};exec(d.partition(b"\\n")[2],g);g["main_sent"](d)'
 )
 
 
-class ConnectionLost(Exception):
+class ConnectionLost(Exception):  # noqa: N818 - an event that is waited out, not yet an error
     """The transport lost the companion; what the command did there is not known."""
 
 
@@ -52,8 +52,9 @@ Transport = Callable[[str, Optional[bytes]], CommandResult]
 class JobSpec:
     """One job; `folder` is an absolute path on the companion, `request_path` the argument of `--request`.
 
-    `lease_s` 0 lets the job go on though nobody follows it; `grace_s` lies between SIGTERM and SIGKILL. `mode` is `auto`, or one of `system` (a unit of the
-    machine's systemd), `user` (a unit of the user's), `session` (a process session; where there is no systemd).
+    `lease_s` 0 lets the job go on though nobody follows it; `grace_s` lies between SIGTERM and SIGKILL.
+    `mode` is `auto`, or one of `system` (a unit of the machine's systemd), `user` (a unit of the user's), `session` (a
+    process session; where there is no systemd).
     """
 
     run_id: str
@@ -162,8 +163,9 @@ class RemoteJob:
 
     def poll(self, *, out: int, err: int, limits: JobLimits, chunk_bytes: int) -> Dict[str, Any]:
         """Output from the offsets on, at most `chunk_bytes` of each stream, and the state."""
-        request = {"wait_s": limits.poll_wait_s, "gather_s": limits.gather_s, "limit": chunk_bytes}
-        return self._call("poll", {"out": out, "err": err, **request})
+        numbers = (out, err, chunk_bytes, limits.poll_wait_s, limits.gather_s)
+        words = (self._program, "poll", self.spec.folder, *(str(number) for number in numbers))
+        return self._ask("%s -I -S %s" % (self._python, " ".join(shlex.quote(word) for word in words)), None)
 
     def cancel(self) -> Dict[str, Any]:
         """End the job with everything it started; needs no answer of `start`, which a signal may have cut short."""
@@ -177,10 +179,6 @@ class RemoteJob:
         source = Path(_job_program.__file__).with_suffix(".py").read_bytes()
         command = "umask 022; %s -I -S -c %s" % (self._python, shlex.quote(_BOOTSTRAP))
         return self._ask(command, json.dumps(dict(request)).encode() + b"\n" + source)
-
-    def _call(self, verb: str, request: Mapping[str, Any]) -> Dict[str, Any]:
-        words = (self._program, verb, self.spec.folder, json.dumps(dict(request)))
-        return self._ask("%s -I -S %s" % (self._python, " ".join(shlex.quote(word) for word in words)), None)
 
     def _ask(self, command: str, data: Optional[bytes]) -> Dict[str, Any]:
         result = self._run(command, data)
@@ -197,11 +195,13 @@ class RemoteJob:
 
 
 def _answer(text: str) -> Dict[str, Any]:
+    if not text.rstrip().endswith("}"):
+        # A line cut short is a broken link, not a broken companion.
+        raise ConnectionLost("the companion's answer was cut short")
     try:
         value = json.loads(text)
     except ValueError:
-        # A line cut short is a broken link, not a broken companion.
-        raise ConnectionLost("the companion's answer was cut short") from None
+        value = None
     if not isinstance(value, dict) or value.get("v") != _job_program.VERSION:
         raise RemoteBuildError("the companion's answer is not of this job program's version")
     if "error" in value:
@@ -214,6 +214,7 @@ class _Follower:
         self,
         job: RemoteJob,
         limits: JobLimits,
+        *,
         sinks: Mapping[str, Callable[[bytes], None]],
         on_link: Callable[[bool], None],
         check: Callable[[], None],
@@ -320,13 +321,13 @@ class _Follower:
         )
 
 
-def follow_job(
+def follow_job(  # noqa: PLR0913 - callbacks, by keyword only
     job: RemoteJob,
     *,
     on_out: Callable[[bytes], None],
     on_err: Callable[[bytes], None],
     limits: Optional[JobLimits] = None,
-    on_link: Callable[[bool], None] = lambda up: None,
+    on_link: Callable[[bool], None] = lambda _up: None,
     check: Callable[[], None] = lambda: None,
     shield: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
@@ -351,7 +352,9 @@ def follow_job(
         BaseException: What a callback or a signal handler raised, after the job has been cancelled.
     """
     patience = limits or JobLimits()
-    follower = _Follower(job, patience, {"out": on_out, "err": on_err}, on_link, check, clock, sleep)
+    follower = _Follower(
+        job, patience, sinks={"out": on_out, "err": on_err}, on_link=on_link, check=check, clock=clock, sleep=sleep
+    )
     try:
         follower.over_the_link(job.start, "start")
         return follower.follow()

@@ -514,7 +514,7 @@ def test_a_companion_without_python_is_said_plainly(site):
         job.start()
 
 
-@pytest.mark.parametrize("text", ["{}", "[1]", '{"v": 2}'])
+@pytest.mark.parametrize("text", ["{}", "[1}", '{"v": 2}'])
 def test_an_answer_of_another_version_is_refused(site, text):
     job = site.job("good")
     job._run = lambda command, data: CommandResult(0, "GPS-DENIED-JOB " + text + "\n", "")
