@@ -254,7 +254,7 @@ def test_tiles_that_the_source_does_not_have(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
-        ("exit 3", "RemoteBuildError"),
+        ("exit 3", "BuildReportParseError"),
         ("exit 0", "BuildReportParseError"),
         ("echo '{\"t\":\"progress\",\"done\":1}'; echo junk", "BuildReportParseError"),
     ],
