@@ -34,6 +34,7 @@ __all__ = [
     "decompress",
     "encode_directory",
     "encode_header",
+    "find_entry",
     "parse_header",
     "tile_id_to_zxy",
     "zxy_to_tile_id",
@@ -270,6 +271,17 @@ def tile_id_to_zxy(tile_id: int) -> Tuple[int, int, int]:
     return z, x, y
 
 
+def find_entry(directory: Directory, tile_id: int) -> Optional[PmtilesEntry]:
+    """The entry that covers a tile id: a tile's, or that of the leaf directory to look into."""
+    index = bisect_right(directory.tile_ids, tile_id) - 1
+    if index < 0:
+        return None
+    run_length, first = directory.run_lengths[index], directory.tile_ids[index]
+    if run_length and tile_id - first >= run_length:
+        return None
+    return PmtilesEntry(first, directory.offsets[index], directory.lengths[index], run_length)
+
+
 class PmtilesReader:
     """Random access to a PMTiles archive: each directory is decoded once, tiles are slices of a memory map.
 
@@ -347,18 +359,14 @@ class PmtilesReader:
         """Offset in the file and length of a tile, None where the archive has none."""
         directory = self._root
         for _depth in range(MAX_DEPTH):
-            index = bisect_right(directory.tile_ids, tile_id) - 1
-            if index < 0:
+            entry = find_entry(directory, tile_id)
+            if entry is None:
                 return None
-            run = directory.run_lengths[index]
-            offset, length = directory.offsets[index], directory.lengths[index]
-            if run:
-                if tile_id - directory.tile_ids[index] >= run:
-                    return None
-                if offset + length > self.header.tile_data_length:
+            if entry.run_length:
+                if entry.offset + entry.length > self.header.tile_data_length:
                     raise TileSourceError(f"{self._where} is damaged: tile {tile_id} lies outside its section")
-                return self.header.tile_data_offset + offset, length
-            directory = self._leaf(offset, length)
+                return self.header.tile_data_offset + entry.offset, entry.length
+            directory = self._leaf(entry.offset, entry.length)
         raise TileSourceError(f"{self._where} is damaged: its directories are nested too deeply")
 
     def get(self, z: int, x: int, y: int) -> Optional[bytes]:

@@ -314,7 +314,7 @@ def _take(batch: _Batch, source: HttpTileSource, intake: TileIntake, answer: Htt
         for tile in answer.request.tiles:
             intake.submit(FetchedTile(tile, None, still_valid=True))
         return
-    if answer.status in spec.missing_statuses:
+    if answer.status in spec.missing_statuses or answer.request.known_status == 404:
         for tile in answer.request.tiles:
             intake.submit(FetchedTile(tile, None, state=TileState.MISSING))
         return

@@ -138,15 +138,15 @@ class HttpEngine:
             DownloadError: the provider is down, keeps refusing, or answers nothing useful.
             TileSourceError: the provider refuses the credentials, or sends us elsewhere.
         """
-        exhausted = self._start(pending, may_start)
-        timeout_s = self._wait_s()
+        answers: List[HttpAnswer] = []
+        exhausted = self._start(pending, may_start, answers)
+        timeout_s = 0.0 if answers else self._wait_s()
         if self._active:
             self._multi.perform()
-            answers = self._collect()
+            answers += self._collect()
             if not answers and self._multi.select(timeout_s) == -1 and self._active:
                 time.sleep(min(timeout_s, 0.005))
-        else:
-            answers = []
+        elif not answers:
             time.sleep(min(timeout_s, SELECT_S))
         now_s = self._clock()
         if answers:
@@ -191,7 +191,7 @@ class HttpEngine:
             due_s = self._paced_until_s
         return max(0.001, min(SELECT_S, due_s - now_s))
 
-    def _start(self, pending: Iterator[TileRequest], may_start: int) -> bool:
+    def _start(self, pending: Iterator[TileRequest], may_start: int, answers: List[HttpAnswer]) -> bool:
         exhausted = False
         now_s = self._clock()
         if self._open_until_s:
@@ -207,6 +207,10 @@ class HttpEngine:
                 if request is None:
                     exhausted = True
                     break
+                if request.known_status is not None:
+                    answers.append(HttpAnswer(request, request.known_status, b"", {}))
+                    may_start -= 1
+                    continue
                 job = _Job(request)
             wait_s = self.pacer.wait_s(now_s)
             if wait_s > 0:
@@ -271,6 +275,8 @@ class HttpEngine:
             return
         status = int(handle.getinfo(self._curl.RESPONSE_CODE))
         if status in {200, 206}:
+            if job.request.byte_range and status != 206:
+                raise TileSourceError(f"{self._source.host} knows no byte ranges: it sent everything")
             self._healthy()
             answers.append(HttpAnswer(job.request, status, b"".join(transfer.body), _headers(transfer.headers)))
             return
@@ -299,6 +305,10 @@ class HttpEngine:
                     remediation="Check the API key, the quota and the terms of the provider.",
                 )
             answers.append(HttpAnswer(job.request, status, b"", headers, "http_403"))
+        elif status == 412:
+            raise TileSourceError(
+                f"the archive at {host} changed while tiles were read from it", remediation="Run again."
+            )
         elif status >= 500 or status in (408, 425):
             self._failed(job, f"http_{status}", now_s, answers)
         else:

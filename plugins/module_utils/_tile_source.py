@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ._errors import TileProviderTermsError, TileSourceError
 from ._tile_source_local import LocalTiles, open_local
-from ._tile_source_url import check_template, tile_url
+from ._tile_source_url import check_template, tile_url, with_key
 from ._tiles import Tile
 
 __all__ = [
@@ -132,13 +132,17 @@ class TileSourceSpec:
 
 
 class TileRequest(NamedTuple):
-    """One HTTP request; `parts` says which bytes of the answer are which tile, None for "all of it"."""
+    """One HTTP request; `parts` says which bytes of the answer are which tile, None for "all of it".
+
+    With `known_status` the answer is known beforehand and nothing is sent.
+    """
 
     url: str
     tiles: Tuple[Tile, ...]
     headers: Tuple[str, ...] = ()
     byte_range: Optional[str] = None
     parts: Optional[Tuple[Tuple[int, int], ...]] = None
+    known_status: Optional[int] = None
 
 
 class WantedTile(NamedTuple):
@@ -173,7 +177,8 @@ class HttpTileSource(_Source):
     """Tiles behind a URL template. `requests` turns tiles into HTTP requests; the key is nowhere but in these."""
 
     def __init__(self, spec: TileSourceSpec, *, api_key: Optional[str] = None) -> None:
-        super().__init__(spec, [spec.url, sorted(spec.headers.items())])
+        layer = [spec.wmts_layer, spec.wmts_style, spec.wmts_matrix_set]
+        super().__init__(spec, [spec.url, sorted(spec.headers.items()), layer])
         self.host = spec.host or ""
         self._template = check_template(spec.id, spec.kind, spec.url or "")
         if api_key is not None and not re.fullmatch(r"[\x21-\x7e]+", api_key):
@@ -206,6 +211,10 @@ class HttpTileSource(_Source):
     def url(self, tile: Tile) -> str:
         """The URL of a tile, key included where the provider forces it there: never print it."""
         return tile_url(self._template, tile, spec=self.spec, api_key=self._api_key)
+
+    def with_key(self, url: str) -> str:
+        """The URL with the key where the provider wants it in the query."""
+        return with_key(url, spec=self.spec, api_key=self._api_key)
 
     def requests(self, wanted: Iterable[WantedTile]) -> Iterator[TileRequest]:
         """One request for each tile, conditional where the store has a copy (RFC 9110, section 13)."""
@@ -291,6 +300,14 @@ def open_source(spec: Union[TileSourceSpec, Mapping[str, Any]], *, api_key: Opti
     """
     parsed = parse_spec(spec)
     check_terms(parsed)
+    if parsed.kind == "pmtiles_http":
+        from ._tile_source_pmtiles_http import PmtilesHttpSource
+
+        return PmtilesHttpSource(parsed, api_key=api_key)
+    if parsed.kind == "wmts":
+        from ._tile_source_wmts import WmtsTileSource
+
+        return WmtsTileSource(parsed, api_key=api_key)
     if parsed.is_http:
         return HttpTileSource(parsed, api_key=api_key)
     return LocalTileSource(parsed)

@@ -16,7 +16,7 @@ from ._tiles import Tile
 if TYPE_CHECKING:
     from ._tile_source import TileSourceSpec
 
-__all__ = ["check_template", "quadkey", "tile_url"]
+__all__ = ["check_template", "quadkey", "tile_url", "with_key"]
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _KNOWN = ("z", "x", "y", "-y", "q", "s", "api_key")
@@ -28,7 +28,7 @@ def check_template(source_id: str, kind: str, url: str) -> str:
     Raises:
         TileSourceError: an unknown field, or the fields do not name a tile.
     """
-    if kind == "pmtiles_http":
+    if kind in {"pmtiles_http", "wmts"}:
         return url
     found = _FIELD.findall(url)
     unknown = sorted(set(found) - set(_KNOWN))
@@ -57,6 +57,11 @@ def tile_url(template: str, tile: Tile, *, spec: "TileSourceSpec", api_key: Opti
             url = url.replace("{s}", names[(x + y) % len(names)])
         if api_key is not None:
             url = url.replace("{api_key}", quote(api_key, safe=""))
-    if api_key is not None and spec.api_key_query:
-        url += ("&" if "?" in url else "?") + spec.api_key_query + "=" + quote(api_key, safe="")
-    return url
+    return with_key(url, spec=spec, api_key=api_key)
+
+
+def with_key(url: str, *, spec: "TileSourceSpec", api_key: Optional[str]) -> str:
+    """The URL with the key where the provider wants it in the query."""
+    if api_key is None or not spec.api_key_query:
+        return url
+    return url + ("&" if "?" in url else "?") + spec.api_key_query + "=" + quote(api_key, safe="")
