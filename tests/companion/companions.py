@@ -1,8 +1,10 @@
+#!/usr/bin/env python3
 # Copyright (c) 2026 gps_denied.preflight contributors
 # SPDX-License-Identifier: Apache-2.0
 """Companion computers in containers: real systemd, real sshd, real host keys, one network namespace each.
 
-Used by the pytest fixtures and by the molecule scenarios (as a program, see `main`). Containers carry the
+Used by the pytest fixtures, and by the molecule scenarios as a program that starts and removes companions
+(see `main`) and as their dynamic inventory (`--list`). Containers carry the
 label `gps-denied-test=<pid of their owner>`, so that what a killed run left behind is cleared by the next.
 """
 
@@ -31,6 +33,9 @@ REPO = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("GPS_DENIED_TEST_CACHE", REPO / ".cache"))
 NETWORK = "gps-denied-test"
 LABEL = "gps-denied-test"
+IMAGES = "localhost/gps-denied-companion"
+KEEP_H = 24 * 7
+INVENTORY_NAME = "inventory.json"
 CACHE_ROOT = "/var/lib/gps-denied"
 ADMIN_USER = "pilot"
 CACHE_USER = "gps-denied"
@@ -268,7 +273,7 @@ def remove_abandoned() -> None:
 @functools.cache
 def bare_image() -> str:
     """The image of a companion as its maker ships it: sshd, Python, an administrator with sudo."""
-    name = f"localhost/gps-denied-companion-bare:{_digest([REPO / 'tests/companion/build_image.sh'], '')[:12]}"
+    name = f"{IMAGES}-bare:{_digest([REPO / 'tests/companion/build_image.sh'], '')[:12]}"
     if podman("image", "exists", name, check=False).returncode != 0:
         environment = {**os.environ, "GPS_DENIED_TEST_CACHE": str(CACHE)}
         script = str(REPO / "tests/companion/build_image.sh")
@@ -280,21 +285,26 @@ def bare_image() -> str:
 def provisioned_image() -> str:
     """A companion with the builder: the bare one after `playbooks/provision_companion.yml`, committed."""
     sources = [path for name in PROVISIONING for path in _files(REPO / name)]
-    name = f"localhost/gps-denied-companion:{_digest(sources, bare_image() + ' '.join(_pins()))[:12]}"
+    name = f"{IMAGES}:{_digest(sources, bare_image() + ' '.join(_pins()))[:12]}"
     with _locked("provision"):
         if podman("image", "exists", name, check=False).returncode != 0:
             _bake(name)
-            _remove_images(keep=name)
+            _remove_old_images()
     return name
 
 
-def _remove_images(*, keep: str) -> None:
-    """Remove the provisioned images of earlier builders, but for those that still run."""
-    repository = keep.partition(":")[0]
-    listing = podman("images", "--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}")
-    for image in listing.stdout.split():
-        if image != keep:
-            podman("rmi", image, check=False)
+def _remove_old_images() -> None:
+    """Remove the images of builders of long ago; other runs may still use younger ones, and a used one stays."""
+    listing = podman("images", "--quiet", "--filter", f"reference={IMAGES}*", "--filter", f"until={KEEP_H}h")
+    for image in set(listing.stdout.split()):
+        podman("rmi", image, check=False)
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove what was made in a cache folder long ago."""
+    for path in folder.iterdir():
+        if path.stat().st_mtime < time.time() - KEEP_H * 3600.0:
+            shutil.rmtree(path)
 
 
 def _bake(image: str) -> None:
@@ -370,9 +380,7 @@ def wheelhouse() -> Path:
                 extras=("lite0", "orb"),
                 constraints=_pins(),
             )
-            for other in folder.parent.iterdir():
-                if other != folder:
-                    shutil.rmtree(other)
+            _remove_old(folder.parent)
     return folder
 
 
@@ -450,7 +458,10 @@ def _wait_for_port(address: str, port: int, timeout_s: float = 30.0) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`up` and `down` for molecule's create and destroy: prints one JSON object per command."""
+    """`up` and `down` for molecule's create and destroy, `--list` for Ansible: prints one JSON object."""
+    if list(sys.argv[1:] if argv is None else argv) == ["--list"]:
+        sys.stdout.write(json.dumps(_listed(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "companions")) + "\n")
+        return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start companions; prints their inventory")
@@ -509,7 +520,18 @@ def _up(arguments: argparse.Namespace) -> dict[str, object]:
             companion.fill_disk(size="256k")
         if companion.name in arguments.dead:
             companion.stop()
-    return inventory_of(companions)
+    if arguments.bare:
+        (arguments.folder / "wheelhouse").symlink_to(wheelhouse())
+    inventory = inventory_of(companions)
+    (arguments.folder / INVENTORY_NAME).write_text(json.dumps(inventory))
+    return inventory
+
+
+def _listed(folder: Path) -> dict[str, object]:
+    """The companions of a scenario as a dynamic inventory; none before they are made."""
+    file = folder / INVENTORY_NAME
+    hosts = json.loads(file.read_text())["all"]["children"]["companions"]["hosts"] if file.exists() else {}
+    return {"companions": {"hosts": list(hosts)}, "_meta": {"hostvars": hosts}}
 
 
 if __name__ == "__main__":
