@@ -102,6 +102,6 @@ class CollectionHook(BuildHookInterface[Any]):
             if path.is_file():
                 build_data["force_include"][str(path)] = path.relative_to(self._work).as_posix()
 
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         if version != "editable":
             shutil.rmtree(self._work, ignore_errors=True)

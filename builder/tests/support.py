@@ -12,14 +12,13 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
-
 from c10_builder._geo import WORLD_M, lonlat_of
 from c10_builder._pmtiles import tile_id_of
+from PIL import Image, ImageDraw
 
 ZOOM, X0, Y0, COLUMNS, ROWS = 18, 137000, 90000, 5, 4
 

@@ -43,7 +43,9 @@ def test_a_camera_picture_is_found(the_map: Map, built: Built) -> None:
         side = int(index.sides_m[1] / index.meta["scales"][1]["gsd_m"])
         reach = side
         cx, cy = x_tiles * 256, y_tiles * 256
-        part = image.crop((int(cx) - reach, int(cy) - reach, int(cx) + reach, int(cy) + reach)).rotate(heading, resample=2)
+        part = image.crop((int(cx) - reach, int(cy) - reach, int(cx) + reach, int(cy) + reach)).rotate(
+            heading, resample=2
+        )
         photo = part.crop((reach - side // 2, reach - 3 * side // 8, reach + side // 2, reach + 3 * side // 8))
         matches = index.query(photo, heading_deg=heading, agl_m=100)
         mx, my = mercator_of(lon_deg=matches[0].lon_deg, lat_deg=matches[0].lat_deg)
@@ -73,7 +75,9 @@ def test_again_is_a_no_op(the_map: Map, built: Built, tmp_path: Path) -> None:
     shutil.copytree(str(built[0] / "index"), str(tmp_path / "index"))
     code, report, _text = run_build(tmp_path, request(tmp_path, the_map[1], the_map[2]))
     assert (code, report["outcome"]) == (0, "idempotent_no_op")
-    previous = request(tmp_path, the_map[1], the_map[2], output_dir=str(tmp_path / "new"), previous_index_dir=str(built[0] / "index"))
+    previous = request(
+        tmp_path, the_map[1], the_map[2], output_dir=str(tmp_path / "new"), previous_index_dir=str(built[0] / "index")
+    )
     code, report, _text = run_build(tmp_path, previous)
     assert (code, report["outcome"]) == (0, "idempotent_no_op")
     assert tree(tmp_path / "new") == tree(built[0] / "index")
@@ -159,7 +163,9 @@ def test_a_broken_archive_is_refused(the_map: Map, tmp_path: Path) -> None:
 def test_a_signal_ends_with_a_report(the_map: Map, tmp_path: Path, number: int) -> None:
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request(tmp_path, the_map[1], the_map[2])))
-    process = subprocess.Popen([sys.executable, "-m", "c10_builder", "build", "--request", str(path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "c10_builder", "build", "--request", str(path)], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if b'"describe"' in line:

@@ -20,10 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
-
 from c10_builder import _heads
 from c10_builder._vlad import unit_rows
+from PIL import Image
 
 # file, metres per pixel
 SOURCES = (
@@ -48,7 +47,9 @@ def pictures(folder: Path, side_px: int, gsds_m: tuple) -> list:
         for target in gsds_m:
             factor = max(gsd_m, target) / gsd_m
             if factor > 1.05:
-                scaled = image.resize((max(1, int(image.width / factor)), max(1, int(image.height / factor))), Image.BICUBIC)
+                scaled = image.resize(
+                    (max(1, int(image.width / factor)), max(1, int(image.height / factor))), Image.BICUBIC
+                )
             else:
                 scaled = image
             array = np.asarray(scaled)
@@ -98,7 +99,9 @@ def main() -> None:
     )
     crops = pictures(options.imagery, head.window_px, (0.1, 0.2, 0.35, 0.5))
     # the same share from every crop, so that one large orthophoto does not outvote five small ones
-    local = np.vstack([features[:: max(1, len(features) // 200)] for features in map(head.local, crops) if len(features)])
+    local = np.vstack(
+        [features[:: max(1, len(features) // 200)] for features in map(head.local, crops) if len(features)]
+    )
     table = learn(local, WORDS)
     np.save(options.out, table)
     print(len(crops), "crops,", len(local), "features; sha256", hashlib.sha256(options.out.read_bytes()).hexdigest())

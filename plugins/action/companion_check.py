@@ -49,7 +49,9 @@ class ActionModule(CompanionAction):
             cache = {"content_id": current["content_id"], "generation": current["generation"], "activated": True}
             run.journal.record("fact", phase=self.phase, host=self.host, cache=cache, outcome="idempotent_no_op")
             self.sink.emit("phase", phase=self.phase, text=f"holds this cache already: {current['generation']}")
-            return {"companion": {"build_needed": False, "reason": "the active cache is the one wanted, and is healthy"}}
+            return {
+                "companion": {"build_needed": False, "reason": "the active cache is the one wanted, and is healthy"}
+            }
         self._check_room(config.companion_cache_root, facts, int(archive["size_bytes"]))
         run.journal.record("fact", phase=self.phase, host=self.host, request=stable, nonce=secrets.token_hex(16))
         self.sink.emit("phase", phase=self.phase, text=f"ready; building because {reason}")

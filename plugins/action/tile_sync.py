@@ -15,8 +15,8 @@ from typing import Any, Dict
 
 from ..module_utils._build_request import request_for_run
 from ..module_utils._errors import FailurePhase, SyncError
-from ..module_utils._run import Run
 from ..module_utils._rsync import push_file
+from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
 
 
@@ -45,7 +45,11 @@ class ActionModule(CompanionAction):
         )
         request_path = f"{root}/jobs/{run.run_id}/request.json"
         self._write(request_path, json.dumps(request).encode())
-        sync = {"bytes_sent": sent, "bytes_total": archive["size_bytes"], "elapsed_s": round(time.monotonic() - started, 3)}
+        sync = {
+            "bytes_sent": sent,
+            "bytes_total": archive["size_bytes"],
+            "elapsed_s": round(time.monotonic() - started, 3),
+        }
         run.journal.record("fact", phase=self.phase, host=self.host, sync=sync, archive_path=target)
         self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {archive['size_bytes'] / 1e6:.1f} MB sent")
         return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": target}}

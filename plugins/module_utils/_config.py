@@ -44,19 +44,29 @@ class PreflightConfig:
     ssh_connect_timeout_s: float = _described(5.0, "How long to wait for a companion's SSH server.")
     flights_api_base_url: Optional[str] = _described(None, "Base URL of the flights API.")
     flights_api_auth_token_file: Optional[str] = _described(None, "File with the bearer token of the flights API.")
-    flights_api_timeout_s: float = _described(30.0, "How long one flight may take to resolve through the API, retries included.")
-    flights_dir: Optional[str] = _described(None, "Folder in which flight ids resolve where no flights API is configured.")
+    flights_api_timeout_s: float = _described(
+        30.0, "How long one flight may take to resolve through the API, retries included."
+    )
+    flights_dir: Optional[str] = _described(
+        None, "Folder in which flight ids resolve where no flights API is configured."
+    )
     flight_area_kind: str = _described("corridor", "Area that needs tiles: corridor, bbox or polygon.")
     flight_bbox_buffer_m: float = _described(250.0, "Buffer around the route (corridor) or its box, in metres.")
     takeoff_radius_m: float = _described(100.0, "Radius of the disc around the take-off origin, in metres.")
-    max_leg_m: float = _described(100_000.0, "Longest leg between two vertices, in metres; more is taken for a stray vertex.")
+    max_leg_m: float = _described(
+        100_000.0, "Longest leg between two vertices, in metres; more is taken for a stray vertex."
+    )
     zooms: Tuple[int, ...] = _described((16, 17, 18), "Zoom levels of the tiles, as 16,17,18 or 16-18.")
     max_tiles: int = _described(200_000, "Largest number of tiles for one flight.")
     satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
-    tile_source: Optional[str] = _described(None, "Provider profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder.")
+    tile_source: Optional[str] = _described(
+        None, "Provider profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder."
+    )
     download_timeout_s: float = _described(14_400.0, "Deadline of the whole download phase.")
-    coverage_tolerance_ratio: float = _described(0.0, "Share of the tiles that may be missing; more ends in exit code 22.")
+    coverage_tolerance_ratio: float = _described(
+        0.0, "Share of the tiles that may be missing; more ends in exit code 22."
+    )
     camera_hfov_deg: float = _described(70.0, "Horizontal field of view of the navigation camera, in degrees.")
     camera_agl_m: float = _described(100.0, "Height above ground at which the camera looks down, in metres.")
     camera_width_px: int = _described(1280, "Width of the camera's picture in pixels.")
@@ -72,7 +82,9 @@ class PreflightConfig:
     grant_signing_key_file: Optional[str] = _described(None, "OpenSSH key that signs the grant of each activation.")
     grant_valid_h: float = _described(72.0, "How long the grant of an activation is valid, in hours.")
     inventory: Optional[str] = _described(None, "Ansible inventory with the group companions; the driver passes it on.")
-    report: Optional[str] = _described(None, "Where the report is written; default: reports/<run>.json under the staging root.")
+    report: Optional[str] = _described(
+        None, "Where the report is written; default: reports/<run>.json under the staging root."
+    )
     progress_socket: Optional[str] = _described(None, "Datagram socket for progress records; the driver sets it.")
 
     def __post_init__(self) -> None:
@@ -81,12 +93,25 @@ class PreflightConfig:
         for name in ("flight_bbox_buffer_m", "takeoff_radius_m", "lock_timeout_s"):
             if not 0 <= getattr(self, name) < 1e7:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number from 0 up")
-        for name in ("camera_agl_m", "camera_width_px", "camera_height_px", "max_tiles", "max_leg_m", "build_timeout_s",
-                     "stall_timeout_s", "grant_valid_h", "download_timeout_s", "flights_api_timeout_s", "ssh_connect_timeout_s"):
+        for name in (
+            "camera_agl_m",
+            "camera_width_px",
+            "camera_height_px",
+            "max_tiles",
+            "max_leg_m",
+            "build_timeout_s",
+            "stall_timeout_s",
+            "grant_valid_h",
+            "download_timeout_s",
+            "flights_api_timeout_s",
+            "ssh_connect_timeout_s",
+        ):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
         if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
-            raise SettingsError(f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1")
+            raise SettingsError(
+                f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1"
+            )
         if not 1.0 <= self.camera_hfov_deg <= 170.0:
             raise SettingsError(f"camera_hfov_deg is {self.camera_hfov_deg}: give degrees from 1 to 170")
         if not self.zooms or any(not 0 <= zoom <= 24 for zoom in self.zooms):
@@ -171,7 +196,9 @@ def load_config(
     if path is not None:
         from_file = dict(_read_toml(path))
         for name in set(from_file) & set(SECRET_NAMES):
-            raise SettingsError(f"{path} holds the secret {name}: put it into a file of its own and name it in {name}_file")
+            raise SettingsError(
+                f"{path} holds the secret {name}: put it into a file of its own and name it in {name}_file"
+            )
         for name in sorted(set(from_file) - set(known)):
             raise SettingsError(f"{path} has an unknown setting {name!r}")
         for name, value in from_file.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["BBox", "LonLat", "MAX_MERCATOR_LAT_DEG"]
+__all__ = ["MAX_MERCATOR_LAT_DEG", "BBox", "LonLat"]
 
 MAX_MERCATOR_LAT_DEG = 85.0511287798066
 """Latitude at which the square of Web Mercator ends (EPSG:3857)."""

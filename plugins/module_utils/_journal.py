@@ -31,7 +31,9 @@ class Journal:
     def __init__(self, run_dir: str) -> None:
         self._path = os.path.join(run_dir, JOURNAL_FILENAME)
 
-    def record(self, kind: str, *, phase: Optional[FailurePhase] = None, host: Optional[str] = None, **data: Any) -> None:
+    def record(
+        self, kind: str, *, phase: Optional[FailurePhase] = None, host: Optional[str] = None, **data: Any
+    ) -> None:
         entry = {
             "at": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
             "kind": kind,

@@ -252,4 +252,6 @@ def report_from_dict(data: Any) -> CacheBuildReport:
     try:
         return from_plain(CacheBuildReport, data)
     except ValueError as exc:
-        raise CacheBuildError(f"this is not a CacheBuildReport: {exc}", remediation="Run again for a new report.") from None
+        raise CacheBuildError(
+            f"this is not a CacheBuildReport: {exc}", remediation="Run again for a new report."
+        ) from None

@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 from collections import deque
-from typing import Callable, Deque, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence
 
 from ._errors import CompanionUnreachableError, FailurePhase, SyncError
 
@@ -73,7 +73,9 @@ def push_file(
         return sent
     words = "; ".join(text for text in said if not text.startswith("rsync error"))[:300] or "no word from rsync"
     if process.returncode in LINK_LOST:
-        raise CompanionUnreachableError(f"the link to {host} broke while sending the tiles: {words}", phase=FailurePhase.SYNC)
+        raise CompanionUnreachableError(
+            f"the link to {host} broke while sending the tiles: {words}", phase=FailurePhase.SYNC
+        )
     raise SyncError(f"cannot send the tiles to {host}:{target}: {words}")
 
 

@@ -29,7 +29,9 @@ from ._phase_action import PhaseAction
 
 __all__ = ["CommandResult", "CompanionAction", "link_error"]
 
-NOT_TRUSTED = re.compile(r"host key verification failed|identification has changed|host key is known|revoked host key", re.I)
+NOT_TRUSTED = re.compile(
+    r"host key verification failed|identification has changed|host key is known|revoked host key", re.I
+)
 REFUSED = re.compile(r"permission denied|authentication failed|too many authentication failures", re.I)
 FINGERPRINT = re.compile(r"(SHA256:[A-Za-z0-9+/=]{20,})")
 BOOT_RETRY_S = 2.0
@@ -99,7 +101,10 @@ class CompanionAction(PhaseAction):
             error = error_types()[str(data["type"])]
             phase = FailurePhase(data["phase"]) if data.get("phase") else self.phase
             return error(
-                str(data.get("message")), remediation=str(data.get("remediation")), phase=phase, details=data.get("details")
+                str(data.get("message")),
+                remediation=str(data.get("remediation")),
+                phase=phase,
+                details=data.get("details"),
             )
         said = str(result.get("module_stderr") or result.get("module_stdout") or result.get("msg") or "nothing")
         last = said.strip().splitlines()[-1][:300] if said.strip() else "nothing"

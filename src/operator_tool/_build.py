@@ -25,7 +25,6 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     ExitCode,
     SettingsError,
 )
-from ansible_collections.gps_denied.preflight.plugins.module_utils._journal import read_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildReport, report_from_dict
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import Run, new_run_id, open_run, write_report
@@ -148,7 +147,9 @@ def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str])
     if cancelled:
         run.journal.record("fail", error=BuildCancelledError("cancelled by the operator").to_dict())
     try:
-        report = report_from_dict(json.loads(Path(run.report_path).read_bytes())) if finished and not cancelled else None
+        report = (
+            report_from_dict(json.loads(Path(run.report_path).read_bytes())) if finished and not cancelled else None
+        )
     except (OSError, ValueError):
         report = None
     if report is None or report.run_id != run.run_id:

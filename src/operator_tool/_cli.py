@@ -20,7 +20,12 @@ SETTING_FLAGS = (
     ("--flights-api-base-url", "flights_api_base_url", "URL", "Flights API in which ids resolve."),
     ("--flights-api-token-file", "flights_api_auth_token_file", "FILE", "File with the flights API's bearer token."),
     ("--flights-dir", "flights_dir", "DIR", "Folder in which ids resolve where there is no flights API."),
-    ("--satellite-provider-url", "satellite_provider_url", "URL", "XYZ template of the tile provider: …/{z}/{x}/{y}.jpg"),
+    (
+        "--satellite-provider-url",
+        "satellite_provider_url",
+        "URL",
+        "XYZ template of the tile provider: …/{z}/{x}/{y}.jpg",
+    ),
     ("--tile-source", "tile_source", "PATH", "Provider profile (.toml), .pmtiles, .mbtiles, or z/x/y folder."),
     ("--api-key-file", "satellite_provider_api_key_file", "FILE", "File with the tile provider's API key."),
     ("--area", "flight_area_kind", "KIND", "corridor, bbox or polygon."),
@@ -38,15 +43,22 @@ SETTING_FLAGS = (
 def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, name, metavar, text in reversed(SETTING_FLAGS):
         command = click.option(flag, name, metavar=metavar, help=text)(command)
-    command = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting.")(command)
-    return click.option("--config", "config_file", metavar="FILE", help="Settings file (default: operator-tool.toml here).")(
+    command = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting.")(
         command
     )
+    return click.option(
+        "--config", "config_file", metavar="FILE", help="Settings file (default: operator-tool.toml here)."
+    )(command)
 
 
 def _format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--format", "output_format", type=click.Choice(["human", "json"]), default="human", show_default=True, help="Output."
+        "--format",
+        "output_format",
+        type=click.Choice(["human", "json"]),
+        default="human",
+        show_default=True,
+        help="Output.",
     )(command)
 
 
@@ -85,12 +97,18 @@ def cli() -> None:
 @cli.command("build-cache")
 @click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
 @click.option("--flight-file", metavar="FILE", help="A mission file (QGroundControl .plan, QGC WPL, …).")
-@click.option("--companion-host", metavar="HOST", help="One companion instead of an inventory; localhost is this machine.")
+@click.option(
+    "--companion-host", metavar="HOST", help="One companion instead of an inventory; localhost is this machine."
+)
 @click.option("--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=22, show_default=True)
 @click.option("--companion-user", metavar="USER", help="SSH user on the companion.")
 @click.option("--companion-key-file", metavar="FILE", help="SSH private key for the companion.")
-@click.option("--vehicle-id", metavar="ID", help="Name under which the companion's host key is pinned (default: its host).")
-@click.option("--api-key", metavar="KEY", help="Tile provider's API key; others can read a command line: prefer --api-key-file.")
+@click.option(
+    "--vehicle-id", metavar="ID", help="Name under which the companion's host key is pinned (default: its host)."
+)
+@click.option(
+    "--api-key", metavar="KEY", help="Tile provider's API key; others can read a command line: prefer --api-key-file."
+)
 @click.option("--check", is_flag=True, help="Dry run: resolve and check, change nothing.")
 @click.option("-v", "--verbose", count=True, help="Show Ansible's own output; more for more.")
 @_setting_options
@@ -106,7 +124,9 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         raise click.UsageError("give either --flight-id or --flight-file")
     secrets = {}
     if flags["api_key"]:
-        click.echo("operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True)
+        click.echo(
+            "operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True
+        )
         secrets["satellite_provider_api_key"] = flags["api_key"]
     companion = None
     if flags["companion_host"]:

@@ -29,8 +29,22 @@ from . import _die_with_parent
 
 COLLECTION = "gps_denied.preflight"
 GRACE_S = 8.0
-PASSED_ON = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
-             "XDG_RUNTIME_DIR", "GPS_DENIED_CONFIG")
+PASSED_ON = (
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LOGNAME",
+    "PATH",
+    "SSH_AUTH_SOCK",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "VIRTUAL_ENV",
+    "XDG_RUNTIME_DIR",
+    "GPS_DENIED_CONFIG",
+)
 
 
 @dataclass
@@ -156,7 +170,11 @@ def _environment(runner_environment: Mapping[str, str], extra: Mapping[str, str]
     own = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
     own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     for key, value in runner_environment.items():
-        if key.startswith(("ANSIBLE_", "RUNNER_", "AWX_", "PYTHONPATH")) and key not in own and os.environ.get(key) != value:
+        if (
+            key.startswith(("ANSIBLE_", "RUNNER_", "AWX_", "PYTHONPATH"))
+            and key not in own
+            and os.environ.get(key) != value
+        ):
             own[key] = value
     own.update(
         ANSIBLE_COLLECTIONS_PATH=collections_path(),

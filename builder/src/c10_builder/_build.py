@@ -21,7 +21,7 @@ from PIL import features as pil_features
 
 from . import _gates
 from ._errors import BuildCancelled, BuilderError
-from ._geo import Polygons, WORLD_M, lonlat_of, mercator_of, mercator_stretch
+from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._heads import Head, open_head
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, verify_files
 from ._pack import fit_pca, project, quantise
@@ -113,7 +113,9 @@ class Build:
         try:
             self._run()
         except MemoryError as error:
-            raise BuilderError("out_of_memory", "memory ran out", hint="stop other programs, or split the area") from error
+            raise BuilderError(
+                "out_of_memory", "memory ran out", hint="stop other programs, or split the area"
+            ) from error
         except OSError as error:
             raise storage_error(error, Path(error.filename or self.request.work_dir)) from error
         finally:
@@ -135,7 +137,9 @@ class Build:
         timing[self._phase_at[0]] = round(timing.get(self._phase_at[0], 0.0) + now - self._phase_at[1], 3)
         timing["total"] = round(now - self._started_at, 3)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        self.report["resources"]["peak_rss_mb"] = round(peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0), 1)
+        self.report["resources"]["peak_rss_mb"] = round(
+            peak / (1024.0 * 1024.0 if sys.platform == "darwin" else 1024.0), 1
+        )
         self.report["warnings"] = self.voice.warnings
 
     def _run(self) -> None:
@@ -189,7 +193,10 @@ class Build:
         free = min(shutil.disk_usage(str(folder)).free for folder in (request.work_dir, request.output_dir.parent))
         if free < _DISK_RESERVE_BYTES:
             raise BuilderError(
-                "disk_full", "only %d MB are free on the companion" % (free // 1_000_000), hint="free at least 64 MB", retryable=True
+                "disk_full",
+                "only %d MB are free on the companion" % (free // 1_000_000),
+                hint="free at least 64 MB",
+                retryable=True,
             )
         discard(self._staged)
 
@@ -226,7 +233,9 @@ class Build:
                 if tile is not None:
                     tiles["bytes"] += tile.length
                     if verdict == "corrupt":
-                        self.voice.warn("tile_corrupt", "tile %d/%d/%d: %s" % (zoom, x, y, screened.verdicts[tile.sha256]))
+                        self.voice.warn(
+                            "tile_corrupt", "tile %d/%d/%d: %s" % (zoom, x, y, screened.verdicts[tile.sha256])
+                        )
         covered = (tiles["ok"] + tiles["blank"]) / max(1, tiles["in_area"])
         takeoff = self.request.takeoff
         mx, my = mercator_of(lon_deg=takeoff.lon_deg, lat_deg=takeoff.lat_deg)
@@ -238,11 +247,15 @@ class Build:
             corrupt_there = corrupt_there or (tile is not None and screened.verdicts[tile.sha256].startswith("corrupt"))
         stretch = mercator_stretch(self._latitude(area))
         self.report["coverage"].update(
-            area_km2=round(area.area_m2 / stretch**2 / 1e6, 4), covered_ratio=round(covered, 4), takeoff_covered=takeoff_ok
+            area_km2=round(area.area_m2 / stretch**2 / 1e6, 4),
+            covered_ratio=round(covered, 4),
+            takeoff_covered=takeoff_ok,
         )
         settings = self.request.settings
         if tiles["missing"]:
-            self.voice.warn("tiles_missing", "%d of the area's %d tiles are missing" % (tiles["missing"], tiles["in_area"]))
+            self.voice.warn(
+                "tiles_missing", "%d of the area's %d tiles are missing" % (tiles["missing"], tiles["in_area"])
+            )
         if tiles["placeholder"]:
             self.voice.warn("tiles_placeholder", "%d tiles show the provider's placeholder" % tiles["placeholder"])
         if corrupt_there or tiles["corrupt"] > settings.max_corrupt_ratio * tiles["in_area"]:
@@ -278,7 +291,15 @@ class Build:
     def _identities(self, plan: Plan, screened: Screened, head: Head) -> Tuple[List[bytes], str, str]:
         request = self.request
         common = canonical(
-            [CODE_VERSION, decoder_version(), head.id, head.sha256, head.window_px, plan.tile_px, request.settings.min_valid_ratio]
+            [
+                CODE_VERSION,
+                decoder_version(),
+                head.id,
+                head.sha256,
+                head.window_px,
+                plan.tile_px,
+                request.settings.min_valid_ratio,
+            ]
         )
         prefix = hashlib.sha256(common).digest()
         digests = [window_digest(window, screened, prefix) for window in plan.windows]
@@ -319,7 +340,13 @@ class Build:
         write_file(
             folder / "binding.json",
             canonical(
-                dict(self._binding(), content_id=content_id, package_id=package_id, index_sha256=index_sha256, schema_version=1)
+                dict(
+                    self._binding(),
+                    content_id=content_id,
+                    package_id=package_id,
+                    index_sha256=index_sha256,
+                    schema_version=1,
+                )
             ),
         )
 
@@ -331,7 +358,9 @@ class Build:
                 meta = verify_files(request.output_dir)
             except BuilderError as error:
                 raise BuilderError(
-                    "output_exists", "the output folder %s exists and is no sound index" % request.output_dir, hint=error.message
+                    "output_exists",
+                    "the output folder %s exists and is no sound index" % request.output_dir,
+                    hint=error.message,
                 ) from error
             if meta.get("content_id") == content_id and self._package_of(request.output_dir) == package_id:
                 self._reuse_report(request.output_dir, "idempotent_no_op")
@@ -415,7 +444,15 @@ class Build:
         return raw, shares
 
     def _stage(
-        self, area: Polygons, plan: Plan, screened: Screened, head: Head, raw: Any, shares: Any, content_id: str, package_id: str
+        self,
+        area: Polygons,
+        plan: Plan,
+        screened: Screened,
+        head: Head,
+        raw: Any,
+        shares: Any,
+        content_id: str,
+        package_id: str,
     ) -> None:
         settings = self.request.settings
         # a window without a single feature (a roof of cloud, one clean field) has no descriptor to be found by
@@ -438,7 +475,8 @@ class Build:
         mean, basis = fit_pca(compact, settings.dims)
         if len(kept) <= settings.dims:
             self.voice.warn(
-                "pca_few_rows", "%d windows give %d axes instead of %d; nothing is lost" % (len(kept), basis.shape[1], settings.dims)
+                "pca_few_rows",
+                "%d windows give %d axes instead of %d; nothing is lost" % (len(kept), basis.shape[1], settings.dims),
             )
         coded = np.empty((len(kept), basis.shape[1]), dtype=np.int8)
         facts = np.zeros(len(kept), dtype=META_DTYPE)
@@ -493,7 +531,10 @@ class Build:
                     "side_px": scale.side_px,
                     "stride_px": scale.stride_px,
                     "gsd_m": scale.gsd_m,
-                    "rows": [int(np.searchsorted(facts["scale"], scale.index)), int(np.searchsorted(facts["scale"], scale.index, "right"))],
+                    "rows": [
+                        int(np.searchsorted(facts["scale"], scale.index)),
+                        int(np.searchsorted(facts["scale"], scale.index, "right")),
+                    ],
                 }
                 for scale in plan.scales
             ],
@@ -517,7 +558,9 @@ class Build:
                 return round(described / planned, 4)
         return 0.0
 
-    def _gate(self, archive: PmtilesReader, screened: Screened, plan: Plan, raw: Any, shares: Any, content_id: str) -> None:
+    def _gate(
+        self, archive: PmtilesReader, screened: Screened, plan: Plan, raw: Any, shares: Any, content_id: str
+    ) -> None:
         """Gates on the artefacts as opened again from disk."""
         index = Index(self._staged)
         self._georeference(index, plan)
@@ -530,7 +573,9 @@ class Build:
         )
         self.report["quality"].update(figures)
         if len(index) < _gates.GATE_ROWS_MIN:
-            self.voice.warn("gates_not_binding", "%d windows are too few for the quality gates to refuse a build" % len(index))
+            self.voice.warn(
+                "gates_not_binding", "%d windows are too few for the quality gates to refuse a build" % len(index)
+            )
         self._act_on(findings)
         self._meta["quality"] = {key: value for key, value in self.report["quality"].items() if value is not None}
         self._meta["coverage"] = {"describable_ratio": self.report["coverage"]["describable_ratio"]}
@@ -553,7 +598,9 @@ class Build:
     def _act_on(self, findings: List[Any]) -> None:
         for finding in findings:
             if finding.fatal:
-                raise BuilderError(finding.code, finding.text, hint="another model or sharper imagery is needed for this area")
+                raise BuilderError(
+                    finding.code, finding.text, hint="another model or sharper imagery is needed for this area"
+                )
             self.voice.warn(finding.code, finding.text)
 
     def _artifacts(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 from ._errors import BuilderError
 from ._geo import mercator_stretch
 
-__all__ = ["GATE_ROWS_MIN", "degeneracy", "evenly", "self_retrieval", "perturbed"]
+__all__ = ["GATE_ROWS_MIN", "degeneracy", "evenly", "perturbed", "self_retrieval"]
 
 #: Below this many rows the figures say nothing about the model: gates warn instead of failing.
 GATE_ROWS_MIN = 32
@@ -62,7 +62,10 @@ def degeneracy(raw: Any) -> Tuple[Dict[str, float], List[Finding]]:
         equal = 1.0
     enough = len(raw) >= GATE_ROWS_MIN
     for bad, text in (
-        (figures["raw_mean_cos"] > 0.97, "descriptors of different places are nearly equal (mean cosine %.3f)" % figures["raw_mean_cos"]),
+        (
+            figures["raw_mean_cos"] > 0.97,
+            "descriptors of different places are nearly equal (mean cosine %.3f)" % figures["raw_mean_cos"],
+        ),
         (equal > 0.01 and len(raw) > 4, "%.1f %% of pairs of places have the same descriptor" % (100 * equal)),
         (figures["raw_eff_rank"] < 5, "the descriptors span only %.1f directions" % figures["raw_eff_rank"]),
     ):
@@ -103,7 +106,8 @@ def self_retrieval(
         facts = index.rows_meta[int(row)]
         reach = float(facts["side_m"]) * stretch
         hits = [
-            np.hypot(index.rows_meta[m.row]["mx_m"] - facts["mx_m"], index.rows_meta[m.row]["my_m"] - facts["my_m"]) <= reach
+            np.hypot(index.rows_meta[m.row]["mx_m"] - facts["mx_m"], index.rows_meta[m.row]["my_m"] - facts["my_m"])
+            <= reach
             for m in index.search(descriptor, top=5, scales=[int(facts["scale"])])
         ]
         first += bool(hits and hits[0])
@@ -114,6 +118,10 @@ def self_retrieval(
     if figures["self_r1"] < 0.9:
         text = "only %d of %d slightly changed copies of the map's own windows were found again" % (first, count)
         findings.append(
-            Finding("self_retrieval_failed", text, fatal=figures["self_r1"] < 0.7 and len(index) >= GATE_ROWS_MIN and count >= 20)
+            Finding(
+                "self_retrieval_failed",
+                text,
+                fatal=figures["self_r1"] < 0.7 and len(index) >= GATE_ROWS_MIN and count >= 20,
+            )
         )
     return figures, findings

@@ -107,7 +107,9 @@ class Polygons:
             area = 0.5 * abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1])))
             # a ring whose first point lies inside an odd number of the others is a hole
             inside = sum(
-                bool(Polygons((other,)).contains(ring[:1, 0], ring[:1, 1])[0]) for other in self.rings if other is not ring
+                bool(Polygons((other,)).contains(ring[:1, 0], ring[:1, 1])[0])
+                for other in self.rings
+                if other is not ring
             )
             total += -area if inside % 2 else area
         return max(0.0, total)

@@ -24,7 +24,9 @@ def package_array(name: str, sha256: str) -> Any:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise BuilderError("model_unavailable", "the package's file %s is missing" % name, hint="install again") from error
+        raise BuilderError(
+            "model_unavailable", "the package's file %s is missing" % name, hint="install again"
+        ) from error
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise BuilderError("model_invalid", "the package's file %s is not the one it was released with" % name)
     return np.load(path, allow_pickle=False)

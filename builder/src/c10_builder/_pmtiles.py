@@ -117,7 +117,9 @@ class PmtilesReader:
         if fields[0] != b"PMTiles":
             raise BuilderError("archive_invalid", "%s is not a PMTiles archive" % self.path)
         if fields[1] != 3:
-            raise BuilderError("archive_invalid", "%s is PMTiles version %d; version 3 is needed" % (self.path, fields[1]))
+            raise BuilderError(
+                "archive_invalid", "%s is PMTiles version %d; version 3 is needed" % (self.path, fields[1])
+            )
         self._root = (fields[2], fields[3])
         self._metadata_at = (fields[4], fields[5])
         self._leaves_at = fields[6]

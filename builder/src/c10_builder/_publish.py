@@ -21,14 +21,20 @@ __all__ = ["canonical", "fsync_folder", "publish", "save_array", "storage_error"
 
 def canonical(data: Any) -> bytes:
     """JSON with sorted keys and no spare bytes: the same for equal data."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
+    return (
+        json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode("ascii")
+        + b"\n"
+    )
 
 
 def storage_error(error: OSError, path: Path) -> BuilderError:
     """An OSError while writing, as a failure with a name."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return BuilderError(
-            "disk_full", "no space is left for %s" % path, hint="free space on the companion and run again", retryable=True
+            "disk_full",
+            "no space is left for %s" % path,
+            hint="free space on the companion and run again",
+            retryable=True,
         )
     return BuilderError("output_unwritable", "%s cannot be written: %s" % (path, error.strerror or error))
 
@@ -86,7 +92,9 @@ def publish(staged: Path, output_dir: Path) -> None:
         fsync_folder(output_dir.parent)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            raise BuilderError("output_exists", "the output folder %s came into being meanwhile" % output_dir) from error
+            raise BuilderError(
+                "output_exists", "the output folder %s came into being meanwhile" % output_dir
+            ) from error
         raise storage_error(error, output_dir) from error
 
 

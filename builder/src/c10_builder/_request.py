@@ -205,7 +205,10 @@ class BuildRequest:
             model = {"id": model}
         if not isinstance(model, dict):
             raise _bad("model must be an object with an id")
-        cache, previous = _text(data, "descriptor_cache_dir", optional=True), _text(data, "previous_index_dir", optional=True)
+        cache, previous = (
+            _text(data, "descriptor_cache_dir", optional=True),
+            _text(data, "previous_index_dir", optional=True),
+        )
         return BuildRequest(
             run_id=_text(data, "run_id"),
             nonce=_text(data, "nonce"),
@@ -233,7 +236,9 @@ def _takeoff(data: Any) -> TakeOff:
     return TakeOff(
         lat_deg=_number(data.get("lat_deg"), "takeoff_origin.lat_deg", -85.05, 85.05),
         lon_deg=_number(data.get("lon_deg"), "takeoff_origin.lon_deg", -180, 180),
-        alt_m=_number(data.get("alt_m") if data.get("alt_m") is not None else 0.0, "takeoff_origin.alt_m", -1000, 20000),
+        alt_m=_number(
+            data.get("alt_m") if data.get("alt_m") is not None else 0.0, "takeoff_origin.alt_m", -1000, 20000
+        ),
     )
 
 

@@ -95,7 +95,9 @@ class Voice:
 
     def hello(self, *, version: str, run_id: str, nonce: str) -> None:
         """First line: who speaks, and how long each phase takes relative to the others."""
-        self._send({"t": "hello", "v": 1, "builder": version, "run_id": run_id, "nonce": nonce, "weights": PHASE_WEIGHTS})
+        self._send(
+            {"t": "hello", "v": 1, "builder": version, "run_id": run_id, "nonce": nonce, "weights": PHASE_WEIGHTS}
+        )
 
     def phase(self, name: str) -> None:
         """A phase begins."""

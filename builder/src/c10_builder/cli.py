@@ -80,13 +80,17 @@ def _build(request_path: Path) -> int:
     except BuilderError as error:
         failure = error
     except BuildCancelled as stop:
-        failure = BuilderError("cancelled", "the build was stopped by %s" % stop.signal_name, hint="run it again", retryable=True)
+        failure = BuilderError(
+            "cancelled", "the build was stopped by %s" % stop.signal_name, hint="run it again", retryable=True
+        )
     except MemoryError:
         failure = BuilderError("out_of_memory", "memory ran out", hint="stop other programs, or split the area")
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
         failure = BuilderError(
-            "internal", "a bug in the builder: %s" % type(error).__name__, hint="please report it with the text on stderr"
+            "internal",
+            "a bug in the builder: %s" % type(error).__name__,
+            hint="please report it with the text on stderr",
         )
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)

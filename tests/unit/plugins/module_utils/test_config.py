@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig, load_config, parse_zooms, read_secret
+from ansible_collections.gps_denied.preflight.plugins.module_utils._config import (
+    PreflightConfig,
+    load_config,
+    parse_zooms,
+    read_secret,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
 
 
@@ -89,15 +94,22 @@ def test_secret_from_file_before_environment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "mode", "words"),
-    [(b"secret", 0o644, "open to others"), (b"", 0o600, "one line"), (b"a\nb", 0o600, "one line"), (b"\xff", 0o600, "one line"),
-     (b"x" * 20000, 0o600, "one line")],
+    [
+        (b"secret", 0o644, "open to others"),
+        (b"", 0o600, "one line"),
+        (b"a\nb", 0o600, "one line"),
+        (b"\xff", 0o600, "one line"),
+        (b"x" * 20000, 0o600, "one line"),
+    ],
 )
 def test_a_secret_file_that_cannot_be_trusted_is_refused(tmp_path: Path, content: bytes, mode: int, words: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(content)
     path.chmod(mode)
     with pytest.raises(SettingsError, match=words):
-        read_secret(PreflightConfig(satellite_provider_api_key_file=str(path)), "satellite_provider_api_key", environ={})
+        read_secret(
+            PreflightConfig(satellite_provider_api_key_file=str(path)), "satellite_provider_api_key", environ={}
+        )
 
 
 def test_a_missing_secret_file_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import BuildLockHeldError, SettingsError
-from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import acquire_lock, holder_is_alive, read_holder, release_lock
+from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import (
+    acquire_lock,
+    holder_is_alive,
+    read_holder,
+    release_lock,
+)
 
 
 @pytest.fixture

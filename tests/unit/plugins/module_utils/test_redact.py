@@ -13,9 +13,6 @@ import time
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._redact import (
     MARK,
     MAX_GAP_BYTES,
@@ -23,6 +20,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._redact impor
     without_escapes,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._redact_encodings import secret_forms
+from hypothesis import given
+from hypothesis import strategies as st
 
 TOKEN = "tok-'9f$A\"b/c+d=é\\Z!"
 KEY = "AIzaSyD3m0K3yForTests0nly"

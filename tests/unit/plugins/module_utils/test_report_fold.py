@@ -17,7 +17,11 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     FlightNotFoundError,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._journal import Journal, read_journal
-from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildOutcome, CacheBuildReport, report_from_dict
+from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
+    CacheBuildOutcome,
+    CacheBuildReport,
+    report_from_dict,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
 
 CACHE = {"content_id": "c" * 64, "generation": "000001-cccccccccccc", "activated": True}
@@ -115,7 +119,9 @@ def test_timings_add_up_and_warnings_are_said_once(tmp_path: Path, journal: Jour
     assert fold(tmp_path).warnings == ("old imagery",)
 
 
-def test_every_cut_of_the_journal_folds_to_a_report_and_never_to_a_false_success(tmp_path: Path, journal: Journal) -> None:
+def test_every_cut_of_the_journal_folds_to_a_report_and_never_to_a_false_success(
+    tmp_path: Path, journal: Journal
+) -> None:
     journal.record("fact", companions=["a", "b"], versions={})
     journal.record("fact", ready=True)
     journal.record("fact", host="a", outcome="success", cache=CACHE)
@@ -148,6 +154,18 @@ def test_every_key_is_always_present() -> None:
     keys = list(fold_journal("r", []).to_dict())
     assert keys[0] == "schema_version"
     assert set(keys) == {
-        "schema_version", "run_id", "outcome", "failure_phase", "failure_exception_type", "failure_message", "remediation",
-        "exit_code", "flight", "download", "companions", "timings_s", "warnings", "versions",
+        "schema_version",
+        "run_id",
+        "outcome",
+        "failure_phase",
+        "failure_exception_type",
+        "failure_message",
+        "remediation",
+        "exit_code",
+        "flight",
+        "download",
+        "companions",
+        "timings_s",
+        "warnings",
+        "versions",
     }
