@@ -63,20 +63,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     @staticmethod
     def _describe(run: Run) -> Dict[str, Any]:
         config = run.config
-        ssh_args = [
-            "StrictHostKeyChecking=yes",
-            f"UserKnownHostsFile={os.path.abspath(config.companion_known_hosts_file)}",
-            "GlobalKnownHostsFile=/dev/null",
-            "UpdateHostKeys=no",
-            "IdentitiesOnly=yes",
-            "BatchMode=yes",
-            "ForwardAgent=no",
-            "ServerAliveInterval=5",
-            "ServerAliveCountMax=3",
-            f"ConnectTimeout={max(1, round(config.ssh_connect_timeout_s))}",
-            "ControlMaster=auto",
-            "ControlPersist=60s",
-        ]
         return {
             "run_id": run.run_id,
             "run_dir": run.run_dir,
@@ -84,5 +70,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "report_path": run.report_path,
             "cache_root": config.companion_cache_root,
             "builder_command": config.c10_builder_command,
-            "ssh_args": " ".join(f"-o {option}" for option in ssh_args),
+            "known_hosts_file": os.path.abspath(config.companion_known_hosts_file),
+            "ssh_connect_timeout_s": max(1, round(config.ssh_connect_timeout_s)),
         }
