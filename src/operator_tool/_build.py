@@ -117,7 +117,7 @@ def build_cache(
             result = run_playbook(
                 "build_cache",
                 private_dir=folder,
-                inventory=_inventory(request, config, folder),
+                inventory=inventory_for(request, config, folder),
                 variables=variables,
                 check=request.check,
                 verbosity=request.verbosity,
@@ -129,7 +129,7 @@ def build_cache(
                 run_playbook(
                     "release_companions",
                     private_dir=folder / "release",
-                    inventory=_inventory(request, config, folder),
+                    inventory=inventory_for(request, config, folder),
                     variables=variables,
                 )
     except SettingsError as exc:
@@ -170,7 +170,7 @@ def _report_of(error: CacheBuildError, run_id: str) -> CacheBuildReport:
 
 
 def _variables(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> dict[str, Any]:
-    """Extra variables: the settings in force. Secrets that are not in files already go into files of the private folder."""
+    """Extra variables: the settings in force. Secrets that are not in files yet go into files of the private folder."""
     variables = {name: value for name, value in config.to_dict().items() if value is not None}
     variables.pop("inventory", None)
     for name in SECRET_NAMES:
@@ -190,7 +190,7 @@ def _variables(request: BuildCacheRequest, config: PreflightConfig, folder: Path
     return {name: value for name, value in variables.items() if value is not None}
 
 
-def _inventory(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> str:
+def inventory_for(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> str:
     if request.companion is None:
         if not config.inventory:
             raise SettingsError(
@@ -210,6 +210,6 @@ def _inventory(request: BuildCacheRequest, config: PreflightConfig, folder: Path
         host["ansible_ssh_private_key_file"] = os.path.abspath(companion.private_key_file)
     name = companion.vehicle_id or companion.host
     # JSON is YAML, and quotes what an operator may have typed.
-    path = folder / "companions.yml"
-    path.write_text(json.dumps({"companions": {"hosts": {name: host}}}))
-    return str(path)
+    written = folder / "companions.yml"
+    written.write_text(json.dumps({"companions": {"hosts": {name: host}}}))
+    return str(written)

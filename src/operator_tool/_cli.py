@@ -5,88 +5,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-SETTING_FLAGS = (
-    ("--staging-root", "cache_staging_root", "DIR", "Folder on this workstation for tiles, runs and reports."),
-    ("--companion-cache-root", "companion_cache_root", "DIR", "Folder of the caches on the companion."),
-    ("--flights-api-base-url", "flights_api_base_url", "URL", "Flights API in which ids resolve."),
-    ("--flights-api-token-file", "flights_api_auth_token_file", "FILE", "File with the flights API's bearer token."),
-    ("--flights-dir", "flights_dir", "DIR", "Folder in which ids resolve where there is no flights API."),
-    (
-        "--satellite-provider-url",
-        "satellite_provider_url",
-        "URL",
-        "XYZ template of the tile provider: …/{z}/{x}/{y}.jpg",
-    ),
-    ("--tile-source", "tile_source", "PATH", "Provider profile (.toml), .pmtiles, .mbtiles, or z/x/y folder."),
-    ("--api-key-file", "satellite_provider_api_key_file", "FILE", "File with the tile provider's API key."),
-    ("--area", "flight_area_kind", "KIND", "corridor, bbox or polygon."),
-    ("--buffer-m", "flight_bbox_buffer_m", "METRES", "Buffer around the route or its box."),
-    ("--zoom", "zooms", "ZOOMS", "Zoom levels, as 16-18 or 16,18."),
-    ("--coverage-tolerance", "coverage_tolerance_ratio", "RATIO", "Share of tiles that may be missing."),
-    ("--lock-timeout-s", "lock_timeout_s", "SECONDS", "How long to wait for another run's lock."),
-    ("--known-hosts-file", "companion_known_hosts_file", "FILE", "Pinned host keys of the companions."),
-    ("--signing-key-file", "grant_signing_key_file", "FILE", "OpenSSH key that signs the grant of an activation."),
-    ("--inventory", "inventory", "PATH", "Ansible inventory with the group companions."),
-    ("--report", "report", "PATH", "Where the report is written."),
-)
-
-
-def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for flag, name, metavar, text in reversed(SETTING_FLAGS):
-        command = click.option(flag, name, metavar=metavar, help=text)(command)
-    command = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting.")(
-        command
-    )
-    return click.option(
-        "--config", "config_file", metavar="FILE", help="Settings file (default: operator-tool.toml here)."
-    )(command)
-
-
-def _format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--format",
-        "output_format",
-        type=click.Choice(["human", "json"]),
-        default="human",
-        show_default=True,
-        help="Output.",
-    )(command)
-
-
-def _settings(flags: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
-    settings = {name: flags[name] for _flag, name, _metavar, _text in SETTING_FLAGS if flags.get(name) is not None}
-    for assignment in assignments:
-        name, separator, value = assignment.partition("=")
-        if not separator:
-            raise click.UsageError(f"--set wants NAME=VALUE, not {assignment!r}")
-        settings[name.strip()] = value
-    return settings
-
-
-def _reports_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A recognised failure becomes one sentence on stderr and its exit code."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CacheBuildError
-
-        try:
-            return command(*args, **kwargs)
-        except CacheBuildError as exc:
-            click.echo(f"operator-tool: {exc.message.rstrip('.')}. {exc.remediation}", err=True)
-            raise SystemExit(int(exc.code)) from None
-
-    return wrapper
-
+from ._cli_companion import sign, verify, wheelhouse
+from ._cli_flight import flight, serve_flights
+from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
+from ._cli_tiles import download
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="gps-denied-preflight", prog_name="operator-tool")
@@ -111,9 +40,9 @@ def cli() -> None:
 )
 @click.option("--check", is_flag=True, help="Dry run: resolve and check, change nothing.")
 @click.option("-v", "--verbose", count=True, help="Show Ansible's own output; more for more.")
-@_setting_options
-@_format_option
-@_reports_errors
+@setting_options
+@format_option
+@reports_errors
 def build_cache(flight_id: str | None, flight_file: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
     """Build, verify and activate the cache that a flight needs, on every companion."""
     from . import _build
@@ -128,21 +57,12 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
             "operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True
         )
         secrets["satellite_provider_api_key"] = flags["api_key"]
-    companion = None
-    if flags["companion_host"]:
-        companion = _build.Companion(
-            host=flags["companion_host"],
-            port=flags["companion_port"],
-            user=flags["companion_user"],
-            private_key_file=flags["companion_key_file"],
-            vehicle_id=flags["vehicle_id"],
-        )
     request = _build.BuildCacheRequest(
         flight=_build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file)),
-        settings=_settings(flags, assignments),
+        settings=settings(flags, assignments),
         secrets=secrets,
         config_file=flags["config_file"],
-        companion=companion,
+        companion=companion(flags),
         check=flags["check"],
         verbosity=max(0, flags["verbose"] - 1),
     )
@@ -156,6 +76,14 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         raise SystemExit(1) from None
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else human_summary(report, request.settings))
     raise SystemExit(report.exit_code)
+
+
+cli.add_command(flight)
+cli.add_command(serve_flights)
+cli.add_command(download)
+cli.add_command(verify)
+cli.add_command(sign)
+cli.add_command(wheelhouse)
 
 
 def run() -> int:

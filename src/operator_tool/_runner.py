@@ -55,6 +55,7 @@ class PlaybookResult:
     cancelled: bool = False
     rc: int | None = None
     failures: list[str] = field(default_factory=list)
+    last_results: dict[str, dict[str, Any]] = field(default_factory=dict)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
 
@@ -122,6 +123,8 @@ def run_playbook(
             result.finished = True
         elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             result.failures.append(str(outcome.get("msg", ""))[:2000])
+        if event.get("event") in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable"):
+            result.last_results[str(data.get("host"))] = outcome
         if isinstance(outcome.get("run"), dict) and outcome["run"].get("controller_pid"):
             state["pid"] = int(outcome["run"]["controller_pid"])
         text = event.get("stdout") or ""
@@ -137,7 +140,7 @@ def run_playbook(
             state["asked_at"] = time.monotonic()
             if state["pid"]:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(state["pid"], signal.SIGTERM)
+                    os.kill(int(state["pid"]), signal.SIGTERM)
 
     config = RunnerConfig(
         private_data_dir=str(private_dir),

@@ -1,0 +1,107 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""`operator-tool verify`, `sign` and `wheelhouse`: what concerns companions beside the build."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options
+
+
+@click.command("verify")
+@click.option("--flight-id", metavar="ID", help="The flight that the cache must be for.")
+@click.option("--content-id", metavar="SHA256", help="The content that the cache must have.")
+@click.option("--route", metavar="PATH", help="A route file on the companion whose coverage is checked.")
+@click.option("--fast", is_flag=True, help="Sizes and signature only, without hashing every byte.")
+@companion_options
+@setting_options
+@format_option
+@reports_errors
+def verify(
+    flight_id: str | None, content_id: str | None, route: str | None, fast: bool, assignments: tuple[str, ...], **flags: Any
+) -> None:
+    """Ask each companion for GO or NO-GO, as it answers itself before take-off."""
+    from . import _build, _runner
+
+    settings = config(flags, assignments)
+    request = _build.BuildCacheRequest(flight=_build.FlightById(flight_id or "-"), companion=companion(flags))
+    variables = {
+        "companion_known_hosts_file": os.path.abspath(settings.companion_known_hosts_file),
+        "companion_cache_root": settings.companion_cache_root,
+        "ssh_connect_timeout_s": settings.ssh_connect_timeout_s,
+        "flight_id": flight_id or "",
+        "content_id": content_id or "",
+        "route": route or "",
+        "verify_mode": "fast" if fast else "full",
+    }
+    with _runner.private_folder() as folder:
+        inventory = _build.inventory_for(request, settings, folder)
+        result = _runner.run_playbook("verify_cache", private_dir=folder, inventory=inventory, variables=variables)
+    answers = [_answer(host, outcome) for host, outcome in sorted(result.last_results.items())]
+    if not result.finished or not answers:
+        words = "; ".join(result.failures) or "no companion answered"
+        raise _build.UnexpectedRunError(words)
+    if flags["output_format"] == "json":
+        click.echo(json.dumps(answers, indent=2))
+    else:
+        for answer in answers:
+            verdict = "GO" if answer["go"] else f"NO-GO ({answer['reason']}): {answer['message']}"
+            until = f", valid until {answer['valid_until']}" if answer.get("valid_until") and answer["go"] else ""
+            click.echo(f"{answer['host']}: {verdict}{until}")
+    sys.exit(max(answer["exit_code"] for answer in answers))
+
+
+def _answer(host: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    cache = outcome.get("cache")
+    if isinstance(cache, dict) and "go" in cache:
+        return {"host": host, **cache, "exit_code": 0 if cache["go"] else 33}
+    return {"host": host, "go": False, "reason": "unreachable", "message": str(outcome.get("msg")), "exit_code": 30}
+
+
+@click.command("sign")
+@click.argument("grant", metavar="GRANT", type=click.Path(path_type=Path))
+@click.option("--key-file", required=True, metavar="FILE", help="Private key, or public half of an agent's or FIDO key.")
+@reports_errors
+def sign(grant: Path, key_file: str) -> None:
+    """Sign a grant's exact bytes; the signature is written beside it as GRANT.sig."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._atomic_file import write_atomically
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._grant import Grant
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._ssh_signature import sign_text
+
+    try:
+        content = grant.read_bytes()
+        Grant.parse(content)
+        write_atomically(f"{grant}.sig", sign_text(content, key_path=key_file))
+    except OSError as exc:
+        raise SettingsError(f"cannot sign {grant}: {exc.strerror}") from None
+    click.echo(f"{grant}.sig")
+
+
+@click.command("wheelhouse")
+@click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--builder", metavar="PATH", type=click.Path(path_type=Path), required=True, help="Wheel or source of the builder.")
+@click.option(
+    "--platform", default="x86_64-cp311", show_default=True, help="Machine and Python of the companion, such as aarch64-cp38."
+)
+@click.option("--extra", "extras", multiple=True, default=("orb", "lite0"), show_default=True, help="Parts of the builder.")
+@reports_errors
+def wheelhouse(target: Path, builder: Path, platform: str, extras: tuple[str, ...]) -> None:
+    """Collect the builder and all it needs, with hashes, for companions without a network."""
+    from ._wheelhouse import TargetPlatform, make_wheelhouse
+
+    made = make_wheelhouse(
+        builder=builder,
+        target=target,
+        platform=TargetPlatform.parse(platform),
+        extras=extras,
+    )
+    click.echo(f"{made.path}: {made.wheel_count} wheels, {made.size_bytes / 1e6:.0f} MB, identity {made.identity[:12]}")

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: Apache-2.0
+
+"""`operator-tool download`: the download phase alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ._cli_options import config, format_option, reports_errors, setting_options
+
+if TYPE_CHECKING:
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileSet
+
+
+@click.command("download")
+@click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
+@click.option("--flight-file", metavar="FILE", help="A mission file.")
+@click.option("--retry-failed", metavar="REPORT", help="Take just the tiles that this report lists as failed or missing.")
+@setting_options
+@format_option
+@reports_errors
+def download(
+    flight_id: str | None, flight_file: str | None, retry_failed: str | None, assignments: tuple[str, ...], **flags: Any
+) -> None:
+    """Bring the tiles that a flight needs into the workstation's store, and prove the coverage."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._flight_source import resolve_flight
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import acquire_lock, release_lock
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._report import to_plain
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._run import new_run_id
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import (
+        DownloadLimits,
+        DownloadProgress,
+        check_coverage,
+        download_tiles,
+    )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import plan_tiles
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import configured_source
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
+
+    from ._progress_view import progress_view
+
+    if sum(map(bool, (flight_id, flight_file, retry_failed))) != 1:
+        raise click.UsageError("give one of --flight-id, --flight-file and --retry-failed")
+    settings = config(flags, assignments)
+    if retry_failed:
+        tiles = _failed_tiles(retry_failed)
+    else:
+        tiles = plan_tiles(resolve_flight(settings, flight_id=flight_id, flight_file=flight_file), settings)[1]
+    source = configured_source(settings)
+    root = Path(settings.cache_staging_root).absolute()
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    as_json = flags["output_format"] == "json"
+    holder = acquire_lock(
+        str(root / settings.lock_filename),
+        run_id=new_run_id(),
+        serves_pid=os.getpid(),
+        timeout_s=settings.lock_timeout_s,
+    )
+    try:
+        with progress_view(as_json=as_json) as show, TileStore(root / "tiles") as store:
+
+            def on_progress(progress: DownloadProgress) -> None:
+                show({"t": "progress", "phase": "download", "done": progress.done, "total": progress.total, "unit": "tiles"})
+
+            report = download_tiles(
+                tiles=tiles,
+                source=source,
+                store=store,
+                on_progress=on_progress,
+                limits=DownloadLimits(deadline_s=settings.download_timeout_s),
+                ask_again=bool(retry_failed),
+            )
+    finally:
+        release_lock(holder)
+    if as_json:
+        click.echo(json.dumps(to_plain(report), indent=2))
+    else:
+        click.echo(
+            f"{report.present} of {report.requested} tiles from {report.source_id}: {report.downloaded} downloaded, "
+            f"{report.reused + report.revalidated} from the store, {report.missing} missing, {report.failed} failed, "
+            f"{report.placeholder} placeholders; {report.bytes / 1e6:.1f} MB in {report.elapsed_s:.1f} s"
+        )
+    check_coverage(report, tolerance_ratio=settings.coverage_tolerance_ratio)
+
+
+def _failed_tiles(path: str) -> TileSet:
+    """The tiles that a report, of the whole build or of a download alone, lists."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile, TileSet
+
+    try:
+        report = json.loads(Path(path).read_bytes())
+        listed = (report.get("download") or report)["failed_tiles"]
+        tiles = TileSet.from_tiles(Tile.of(int(item["z"]), int(item["x"]), int(item["y"])) for item in listed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise SettingsError(f"{path} is no report with failed tiles: {exc}") from None
+    if not len(tiles):
+        raise SettingsError(f"{path} lists no failed tiles", remediation="There is nothing to retry.")
+    return tiles
