@@ -65,7 +65,10 @@ def pictures(folder: Path, side_px: int, gsds_m: tuple) -> list:
 
 
 def learn(local: np.ndarray, words: int, rounds: int = 40) -> np.ndarray:
-    """k-means by direction, keeping each word's true mean: residuals then centre on zero. The start is farthest-point sampling from the first row."""
+    """k-means by direction, keeping each word's true mean: residuals then centre on zero.
+
+    The start is farthest-point sampling from the first row.
+    """
     centres = [local[0]]
     nearest = local @ centres[0]
     rng = np.random.RandomState(7)

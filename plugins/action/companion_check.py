@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Is the companion there, trusted and ready, and does it need a build? Documentation: the module file of the same name."""
+"""Is the companion there, trusted and ready, and does it need a build? Documentation: the module of this name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ActionModule(CompanionAction):
         config = run.config
         self.wait_until_reachable(run)
         over_ssh = self.ssh_command() is not None
-        self._check_programs(run, over_ssh)
+        self._check_programs(run, over_ssh=over_ssh)
         if not self._task.check_mode:
             # Where the user may make it (the embedded default); else provisioning has, or the check below says so.
             self.command("mkdir", "-p", "--", config.companion_cache_root)
@@ -68,7 +68,7 @@ class ActionModule(CompanionAction):
             return "the active cache was built from other inputs"
         return None
 
-    def _check_programs(self, run: Run, over_ssh: bool) -> None:
+    def _check_programs(self, run: Run, *, over_ssh: bool) -> None:
         builder = shlex.split(run.config.c10_builder_command)[0]
         needed = [builder, "rsync"] if over_ssh else [builder]
         for program in needed:
@@ -88,7 +88,7 @@ class ActionModule(CompanionAction):
         needed = int(archive_bytes * DISK_FACTOR) + DISK_RESERVE_BYTES
         if facts["free_bytes"] < needed:
             raise CompanionNotReadyError(
-                f"{root} on {self.host} has {facts['free_bytes'] // 10**6} MB free, and {needed // 10**6} MB are needed",
+                f"{root} on {self.host} has {facts['free_bytes'] // 10**6} MB free; {needed // 10**6} MB are needed",
                 remediation="Free disk space on the companion, then run again.",
             )
         if 0 <= facts["free_inodes"] < MIN_INODES:

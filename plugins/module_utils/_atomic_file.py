@@ -23,7 +23,7 @@ def fsync_folder(path: str) -> None:
 
 
 def write_atomically(path: str, content: bytes, *, mode: int = 0o644) -> None:
-    """Write `content` to `path` through a temporary file beside it; raises `OSError` and leaves the old file on failure."""
+    """Write `content` to `path` through a temporary file beside it; `OSError` on failure, which leaves the old file."""
     folder = os.path.dirname(os.path.abspath(path))
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
     try:

@@ -11,11 +11,12 @@ environment, so that a configuration can be written down and shown.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from ._errors import SettingsError
 
@@ -28,7 +29,7 @@ MAX_SECRET_BYTES = 16384
 
 
 def _described(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+    return field(default=default, metadata={"help": text})  # pylint: disable=invalid-field-call
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class PreflightConfig:
             "flights_api_timeout_s",
             "ssh_connect_timeout_s",
         ):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:  # nor NaN
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
         if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
             raise SettingsError(
@@ -134,7 +135,7 @@ def parse_zooms(text: Any) -> Tuple[int, ...]:
         parts: List[str] = [str(item) for item in text]
     else:
         parts = [part for part in re.split(r"[,\s]+", str(text)) if part]
-    zooms = set()
+    zooms: Set[int] = set()
     for part in parts:
         match = re.fullmatch(r"(\d{1,2})(?:(?:-|\.\.)(\d{1,2}))?", part)
         if match is None:

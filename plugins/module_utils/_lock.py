@@ -5,7 +5,8 @@
 """The workstation's lock: one run at a time from the download to the activation.
 
 A module cannot hold a lock across tasks, so a small detached process holds it (this file, run as a program). It lives
-as long as the process it serves: a pidfd tells it of every kind of end, kill -9 included, and the kernel frees the lock.
+as long as the process it serves: a pidfd tells it of every kind of end, kill -9 included, and the kernel frees the
+lock.
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ def acquire_lock(lock_path: str, *, run_id: str, serves_pid: int, timeout_s: flo
     holder = read_holder(lock_path)
     who = "another run"
     if holder:
-        who = f"run {holder.get('run_id')} of {holder.get('user')} (process {holder.get('pid')}) since {holder.get('since')}"
+        who = f"run {holder.get('run_id')} of {holder.get('user')} (process {holder.get('pid')})"
+        who += f" since {holder.get('since')}"
     raise BuildLockHeldError(f"{lock_path} is held by {who}", details={"holder": holder})
 
 

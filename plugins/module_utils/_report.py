@@ -65,7 +65,10 @@ class AreaReport:
 
 @dataclass(frozen=True)
 class FlightResolveReport:
-    """The flight as it was resolved; `takeoff_origin` is {lat_deg, lon_deg, alt_m, rule}, `bbox` [west, south, east, north]."""
+    """The flight as it was resolved.
+
+    `takeoff_origin` is {lat_deg, lon_deg, alt_m, rule}, `bbox` [west, south, east, north].
+    """
 
     source: str
     flight_id: str
@@ -81,7 +84,10 @@ class FlightResolveReport:
 
 @dataclass(frozen=True)
 class DownloadBatchReport:
-    """What the download phase did; counts are tiles. requested = downloaded + reused + revalidated + missing + failed + placeholder."""
+    """What the download phase did; counts are tiles.
+
+    requested = downloaded + reused + revalidated + missing + failed + placeholder.
+    """
 
     source_id: str
     zooms: Tuple[int, ...]

@@ -14,7 +14,7 @@ import re
 import shlex
 import subprocess
 from collections import deque
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, Deque, List, Optional, Sequence
 
 from ._errors import CompanionUnreachableError, FailurePhase, SyncError
 
@@ -56,7 +56,8 @@ def push_file(
     if limit_kib_per_s:
         command.append(f"--bwlimit={limit_kib_per_s}")
     command += ["--rsh", shlex.join(ssh), "--", source, f"{_bracketed(host)}:{target}"]
-    sent, said = 0, deque(maxlen=5)  # type: int, Deque[str]
+    sent = 0
+    said: Deque[str] = deque(maxlen=5)
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:

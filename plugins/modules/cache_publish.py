@@ -12,7 +12,8 @@ module: cache_publish
 short_description: Seal, verify and activate the new generation
 version_added: "0.1.0"
 description:
-  - Seals what the builder made, verifies every byte of it on the companion, signs the grant where a key is configured, and switches C(current).
+  - Seals what the builder made, verifies every byte of it on the companion, signs the grant where a
+    key is configured, and switches C(current).
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:

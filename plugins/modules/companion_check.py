@@ -12,7 +12,8 @@ module: companion_check
 short_description: Check that a companion is there, trusted and ready
 version_added: "0.1.0"
 description:
-  - Waits for a companion that is still booting, checks its programs and disk, and compares its active cache with the one wanted.
+  - Waits for a companion that is still booting, checks its programs and disk, and compares its active cache with the
+    one wanted.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:

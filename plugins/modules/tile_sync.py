@@ -12,7 +12,8 @@ module: tile_sync
 short_description: Ship the archive and the build request
 version_added: "0.1.0"
 description:
-  - Sends the archive with rsync over the connection's own SSH options, proves it by its hash, and writes the build request.
+  - Sends the archive with rsync over the connection's own SSH options, proves it by its hash, and writes the build
+    request.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:

@@ -60,37 +60,6 @@ if TYPE_CHECKING:
 _DOMAIN = "ansible_collections.gps_denied.preflight.plugins.module_utils."
 _HOMES = {
     _DOMAIN + "_config": ("PreflightConfig",),
-    _DOMAIN + "_errors": (
-        "AreaError",
-        "AreaTooLargeError",
-        "BuildCancelledError",
-        "BuildLockHeldError",
-        "BuildReportParseError",
-        "CacheActivateError",
-        "CacheBuildError",
-        "CacheVerifyError",
-        "CompanionError",
-        "CompanionNotReadyError",
-        "CompanionNotTrustedError",
-        "CompanionUnreachableError",
-        "CoverageIncompleteError",
-        "DownloadError",
-        "ExitCode",
-        "FailurePhase",
-        "FleetPartialError",
-        "FlightFileError",
-        "FlightNotFoundError",
-        "FlightResolveError",
-        "FlightRouteError",
-        "FlightsApiAuthError",
-        "FlightsApiSchemaError",
-        "FlightsApiUnreachableError",
-        "RemoteBuildError",
-        "SettingsError",
-        "SyncError",
-        "TileProviderTermsError",
-        "TileSourceError",
-    ),
     _DOMAIN + "_flight": ("FlightResolveSource",),
     _DOMAIN + "_report": (
         "CacheBuildOutcome",
@@ -110,16 +79,61 @@ _HOMES = {
         "build_cache",
     ),
 }
+# What has no other home is an error.
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - one table, not two; a test holds it against the names above
+__all__ = [
+    "AreaError",
+    "AreaTooLargeError",
+    "BuildCacheRequest",
+    "BuildCancelledError",
+    "BuildLockHeldError",
+    "BuildReportParseError",
+    "CacheActivateError",
+    "CacheBuildError",
+    "CacheBuildOutcome",
+    "CacheBuildReport",
+    "CacheVerifyError",
+    "CompanionError",
+    "CompanionNotReadyError",
+    "CompanionNotTrustedError",
+    "CompanionReport",
+    "CompanionUnreachableError",
+    "CoverageIncompleteError",
+    "DownloadBatchReport",
+    "DownloadError",
+    "ExitCode",
+    "FailurePhase",
+    "FleetPartialError",
+    "FlightById",
+    "FlightFileError",
+    "FlightFromFile",
+    "FlightNotFoundError",
+    "FlightResolveError",
+    "FlightResolveReport",
+    "FlightResolveSource",
+    "FlightRouteError",
+    "FlightSource",
+    "FlightsApiAuthError",
+    "FlightsApiSchemaError",
+    "FlightsApiUnreachableError",
+    "PreflightConfig",
+    "RemoteBuildError",
+    "RemoteBuildOutcome",
+    "RemoteBuildReport",
+    "SettingsError",
+    "SyncError",
+    "TileProviderTermsError",
+    "TileSourceError",
+    "UnexpectedRunError",
+    "build_cache",
+]
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(home), name)
+    return getattr(importlib.import_module(_HOME_OF.get(name, _DOMAIN + "_errors")), name)
 
 
 def __dir__() -> list[str]:

@@ -18,7 +18,7 @@ MAX_RECORD_BYTES = 64 * 1024
 
 @contextlib.contextmanager
 def progress_socket(folder: Path, handle: Callable[[dict[str, Any]], None] | None) -> Iterator[Path]:
-    """Listen while this lasts, and call `handle` with each record from a thread of its own; what is no record is dropped."""
+    """Listen while this lasts, and call `handle` with each record from a thread of its own; drop what is no record."""
     path = folder / "progress.sock"
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     receiver.bind(str(path))

@@ -45,7 +45,8 @@ def human_summary(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
 def _failure(report: CacheBuildReport) -> str:
     where = f" in phase {report.failure_phase}" if report.failure_phase else ""
     message = str(report.failure_message).rstrip(".")
-    return f"failure{where} (exit code {report.exit_code}, {report.failure_exception_type}): {message}. {report.remediation}"
+    kind = f"exit code {report.exit_code}, {report.failure_exception_type}"
+    return f"failure{where} ({kind}): {message}. {report.remediation}"
 
 
 def _built_coverage(report: CacheBuildReport) -> str:
@@ -57,7 +58,8 @@ def _built_coverage(report: CacheBuildReport) -> str:
 
 def _companion(row: CompanionReport) -> str:
     if row.outcome is CacheBuildOutcome.FAILURE:
-        return f"  {row.host:<11} failure in {row.failure_phase}: {str(row.failure_message).rstrip('.')}. {row.remediation}"
+        message = str(row.failure_message).rstrip(".")
+        return f"  {row.host:<11} failure in {row.failure_phase}: {message}. {row.remediation}"
     generation = f"generation {row.cache.generation}" if row.cache else "no generation"
     return f"  {row.host:<11} {row.outcome.value}, {generation}"
 

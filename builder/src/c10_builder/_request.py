@@ -280,7 +280,7 @@ def _area(data: Any) -> Tuple[Tuple[Any, ...], Tuple[float, float, float, float]
         shape = shape.get("geometry")
     if not isinstance(shape, dict) or shape.get("type") not in ("MultiPolygon", "Polygon"):
         raise _bad("area.geojson must be a MultiPolygon")
-    polygons = shape.get("coordinates")
+    polygons: Any = shape.get("coordinates")
     if shape["type"] == "Polygon":
         polygons = [polygons]
     checked: List[Any] = []
