@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict
+from typing import Any, ClassVar, Dict
 
 from ..module_utils._errors import FailurePhase
 from ..module_utils._lock import acquire_lock, release_lock
@@ -17,7 +17,9 @@ from ..plugin_utils._phase_action import PhaseAction
 
 class ActionModule(PhaseAction):
     phase = FailurePhase.LOCK
-    argument_spec = {"state": {"type": "str", "choices": ["acquired", "released"], "default": "acquired"}}
+    argument_spec: ClassVar[Dict[str, Any]] = {
+        "state": {"type": "str", "choices": ["acquired", "released"], "default": "acquired"}
+    }
 
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         if arguments["state"] == "released":

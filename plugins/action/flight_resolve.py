@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, ClassVar, Dict
 
 from ..module_utils._errors import FailurePhase
 from ..module_utils._flight_source import resolve_flight
@@ -16,7 +16,7 @@ from ..plugin_utils._phase_action import PhaseAction
 
 class ActionModule(PhaseAction):
     phase = FailurePhase.FLIGHT_RESOLVE
-    argument_spec = {"flight_id": {"type": "str"}, "flight_file": {"type": "path"}}
+    argument_spec: ClassVar[Dict[str, Any]] = {"flight_id": {"type": "str"}, "flight_file": {"type": "path"}}
 
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         flight = resolve_flight(run.config, flight_id=arguments["flight_id"], flight_file=arguments["flight_file"])

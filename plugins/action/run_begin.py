@@ -48,9 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if arguments["resume"]:
             runs = os.path.join(os.path.abspath(config.cache_staging_root), "runs")
             return self._describe(open_run(os.path.join(runs, str(arguments["run_id"]))))
-        run = begin_run(
-            config, run_id=arguments["run_id"], facts={"companions": companions, "versions": versions()}
-        )
+        run = begin_run(config, run_id=arguments["run_id"], facts={"companions": companions, "versions": versions()})
         if not companions:
             error = SettingsError(
                 "the inventory has no host in the group companions",

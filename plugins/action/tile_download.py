@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Download what is missing, prove the coverage, cut the flight's archive. Documentation: the module file of the same name."""
+"""Download what is missing, prove the coverage, cut the flight's archive. Documentation: the module of this name."""
 
 from __future__ import annotations
 

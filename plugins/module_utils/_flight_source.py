@@ -27,7 +27,7 @@ def resolve_flight(
     """The flight that the operator means.
 
     Raises:
-        FlightResolveError: its subclasses say whether it was not found, refused, unreachable, broken or without a route.
+        FlightResolveError: its subclasses say whether it was not found, refused, unreachable, broken or routeless.
         SettingsError: neither or both were given, or an id has nowhere to resolve.
     """
     if bool(flight_id) == bool(flight_file):
@@ -61,6 +61,7 @@ def _from_folder(folder: str, flight_id: str) -> Flight:
         raise FlightNotFoundError(f"there is no flight {flight_id} in {folder}")
     if len(names) > 1:
         raise FlightNotFoundError(
-            f"flight {flight_id} is ambiguous in {folder}: {', '.join(names)}", remediation="Rename all but one of them."
+            f"flight {flight_id} is ambiguous in {folder}: {', '.join(names)}",
+            remediation="Rename all but one of them.",
         )
     return read_flight_file(os.path.join(folder, names[0]))

@@ -4,7 +4,7 @@
 
 """Progress records: to the driver's socket where there is one, else to the terminal, and always to the run's log.
 
-    {"v":1,"run":…,"seq":…,"t":"phase|progress|line|warning|report","phase":…,"host":…,"done":…,"total":…,"unit":…,"text":…}
+{"v":1,"run":…,"seq":…,"t":"phase|progress|line|warning|report","phase":…,"host":…,"done":…,"total":…,"unit":…,"text":…}
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class ProgressSink:
         self._seq = 0
         self._displayed_at: Dict[str, float] = {}
 
-    def emit(self, kind: str, *, phase: Optional[FailurePhase] = None, text: Optional[str] = None, **fields: Any) -> None:
+    def emit(
+        self, kind: str, *, phase: Optional[FailurePhase] = None, text: Optional[str] = None, **fields: Any
+    ) -> None:
         """Send one record; `fields` are done, total, unit and what else a record may carry."""
         self._seq += 1
         record: Dict[str, Any] = {"v": 1, "run": self._run_id, "seq": self._seq, "t": kind}

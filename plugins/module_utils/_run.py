@@ -108,7 +108,9 @@ def new_run_id() -> str:
     return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ-") + secrets.token_hex(3)
 
 
-def begin_run(config: PreflightConfig, *, run_id: Optional[str] = None, facts: Optional[Mapping[str, Any]] = None) -> Run:
+def begin_run(
+    config: PreflightConfig, *, run_id: Optional[str] = None, facts: Optional[Mapping[str, Any]] = None
+) -> Run:
     """Make the run's folder and its first journal entries; the oldest runs beyond the last twenty are removed."""
     run_id = run_id or new_run_id()
     if not re.fullmatch(RUN_ID_PATTERN, run_id):

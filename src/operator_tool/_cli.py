@@ -14,8 +14,9 @@ import click
 
 from ._cli_companion import sign, verify, wheelhouse
 from ._cli_flight import flight, serve_flights
-from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
+from ._cli_options import companion, format_option, reports_errors, setting_options, settings
 from ._cli_tiles import download
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="gps-denied-preflight", prog_name="operator-tool")

@@ -25,22 +25,20 @@ from ._cli_options import companion, companion_options, config, format_option, r
 @setting_options
 @format_option
 @reports_errors
-def verify(
-    flight_id: str | None, content_id: str | None, route: str | None, fast: bool, assignments: tuple[str, ...], **flags: Any
-) -> None:
+def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     """Ask each companion for GO or NO-GO, as it answers itself before take-off."""
     from . import _build, _runner
 
     settings = config(flags, assignments)
-    request = _build.BuildCacheRequest(flight=_build.FlightById(flight_id or "-"), companion=companion(flags))
+    request = _build.BuildCacheRequest(flight=_build.FlightById(flags["flight_id"] or "-"), companion=companion(flags))
     variables = {
         "companion_known_hosts_file": os.path.abspath(settings.companion_known_hosts_file),
         "companion_cache_root": settings.companion_cache_root,
         "ssh_connect_timeout_s": settings.ssh_connect_timeout_s,
-        "flight_id": flight_id or "",
-        "content_id": content_id or "",
-        "route": route or "",
-        "verify_mode": "fast" if fast else "full",
+        "flight_id": flags["flight_id"] or "",
+        "content_id": flags["content_id"] or "",
+        "route": flags["route"] or "",
+        "verify_mode": "fast" if flags["fast"] else "full",
     }
     with _runner.private_folder() as folder:
         inventory = _build.inventory_for(request, settings, folder)
@@ -68,7 +66,9 @@ def _answer(host: str, outcome: dict[str, Any]) -> dict[str, Any]:
 
 @click.command("sign")
 @click.argument("grant", metavar="GRANT", type=click.Path(path_type=Path))
-@click.option("--key-file", required=True, metavar="FILE", help="Private key, or public half of an agent's or FIDO key.")
+@click.option(
+    "--key-file", required=True, metavar="FILE", help="Private key, or public half of an agent's or FIDO key."
+)
 @reports_errors
 def sign(grant: Path, key_file: str) -> None:
     """Sign a grant's exact bytes; the signature is written beside it as GRANT.sig."""
@@ -88,11 +88,18 @@ def sign(grant: Path, key_file: str) -> None:
 
 @click.command("wheelhouse")
 @click.argument("target", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--builder", metavar="PATH", type=click.Path(path_type=Path), required=True, help="Wheel or source of the builder.")
 @click.option(
-    "--platform", default="x86_64-cp311", show_default=True, help="Machine and Python of the companion, such as aarch64-cp38."
+    "--builder", metavar="PATH", type=click.Path(path_type=Path), required=True, help="Wheel or source of the builder."
 )
-@click.option("--extra", "extras", multiple=True, default=("orb", "lite0"), show_default=True, help="Parts of the builder.")
+@click.option(
+    "--platform",
+    default="x86_64-cp311",
+    show_default=True,
+    help="Machine and Python of the companion, such as aarch64-cp38.",
+)
+@click.option(
+    "--extra", "extras", multiple=True, default=("orb", "lite0"), show_default=True, help="Parts of the builder."
+)
 @reports_errors
 def wheelhouse(target: Path, builder: Path, platform: str, extras: tuple[str, ...]) -> None:
     """Collect the builder and all it needs, with hashes, for companions without a network."""

@@ -63,7 +63,12 @@ def describe_flight(found: Any) -> dict[str, Any]:
         "takeoff_origin": to_plain(found.takeoff_origin),
         "waypoints": [to_plain(waypoint) for waypoint in found.waypoints],
         "parts": [
-            {"kind": part.kind.value, "why": part.why, "vertices": len(part.vertices), "half_width_m": part.half_width_m}
+            {
+                "kind": part.kind.value,
+                "why": part.why,
+                "vertices": len(part.vertices),
+                "half_width_m": part.half_width_m,
+            }
             for part in found.parts
         ],
         "ignored": [to_plain(item) for item in found.ignored],
@@ -103,7 +108,9 @@ def _human(flight_data: dict[str, Any]) -> str:
 @click.command("serve-flights")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port; 0 for any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port; 0 for any free one."
+)
 @click.option("--token-file", metavar="FILE", help="File with the bearer token that requests must carry.")
 @reports_errors
 def serve_flights(folder: Path, host: str, port: int, token_file: str | None) -> None:

@@ -94,10 +94,14 @@ def companion_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--companion-host", metavar="HOST", help="One companion instead of an inventory."),
-            click.option("--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=22, show_default=True),
+            click.option(
+                "--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=22, show_default=True
+            ),
             click.option("--companion-user", metavar="USER", help="SSH user on the companion."),
             click.option("--companion-key-file", metavar="FILE", help="SSH private key for the companion."),
-            click.option("--vehicle-id", metavar="ID", help="Name under which its host key is pinned (default: its host)."),
+            click.option(
+                "--vehicle-id", metavar="ID", help="Name under which its host key is pinned (default: its host)."
+            ),
         )
     ):
         command = option(command)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.command("download")
 @click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
 @click.option("--flight-file", metavar="FILE", help="A mission file.")
-@click.option("--retry-failed", metavar="REPORT", help="Take just the tiles that this report lists as failed or missing.")
+@click.option(
+    "--retry-failed", metavar="REPORT", help="Take just the tiles that this report lists as failed or missing."
+)
 @setting_options
 @format_option
 @reports_errors
@@ -66,7 +68,15 @@ def download(
         with progress_view(as_json=as_json) as show, TileStore(root / "tiles") as store:
 
             def on_progress(progress: DownloadProgress) -> None:
-                show({"t": "progress", "phase": "download", "done": progress.done, "total": progress.total, "unit": "tiles"})
+                show(
+                    {
+                        "t": "progress",
+                        "phase": "download",
+                        "done": progress.done,
+                        "total": progress.total,
+                        "unit": "tiles",
+                    }
+                )
 
             report = download_tiles(
                 tiles=tiles,

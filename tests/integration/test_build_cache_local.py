@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import operator_tool
 import pytest
+
+import operator_tool
 from operator_tool import (
     BuildCacheRequest,
     BuildLockHeldError,
@@ -96,7 +97,14 @@ def test_the_main_job_and_then_nothing_to_do(settings: dict[str, Any]) -> None:
     (row,) = report.companions
     assert row.cache is not None
     assert row.build is not None
-    assert {record["phase"] for record in records} >= {"flight_resolve", "area", "download", "sync", "build", "activate"}
+    assert {record["phase"] for record in records} >= {
+        "flight_resolve",
+        "area",
+        "download",
+        "sync",
+        "build",
+        "activate",
+    }
 
     generation = active(settings)
     manifest = (generation / "MANIFEST").read_bytes()
@@ -147,9 +155,18 @@ def test_the_playbook_leaves_the_same_report(settings: dict[str, Any], tmp_path:
 
 def playbook(variables: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / "ansible-playbook"), str(ROOT / "playbooks" / "build_cache.yml"), "-i", variables["inventory"]]
-    environment = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "dev"), "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "dev"),
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+    }
     return subprocess.run(
-        [*command, *arguments, "-e", json.dumps(variables)], capture_output=True, text=True, env=environment, check=False, timeout=110
+        [*command, *arguments, "-e", json.dumps(variables)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=110,
     )
 
 
@@ -256,12 +273,12 @@ def test_tiles_that_the_source_does_not_have(settings: dict[str, Any]) -> None:
     [
         ("exit 3", "BuildReportParseError"),
         ("exit 0", "BuildReportParseError"),
-        ("echo '{\"t\":\"progress\",\"done\":1}'; echo junk", "BuildReportParseError"),
+        ('echo \'{"t":"progress","done":1}\'; echo junk', "BuildReportParseError"),
     ],
 )
 def test_a_builder_that_does_not_build(settings: dict[str, Any], tmp_path: Path, script: str, kind: str) -> None:
     builder = tmp_path / "builder"
-    builder.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n{script}\n")
+    builder.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit 0\n{script}\n')
     builder.chmod(0o755)
     report = build({**settings, "c10_builder_command": str(builder)})
     assert (report.exit_code, report.failure_exception_type) == (21, kind), report.failure_message
@@ -299,9 +316,7 @@ def test_two_runs_resolve_at_the_same_time_while_the_lock_is_held(settings: dict
     assert (held.st_ino, held.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_an_unrecognised_exception_propagates_and_the_lock_is_free(
-    settings: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_unrecognised_exception_propagates_and_the_lock_is_free(settings: dict[str, Any], tmp_path: Path) -> None:
     staging = Path(settings["cache_staging_root"])
     staging.mkdir()
     # A store that is no store: nothing in the error tree speaks of it.
@@ -314,7 +329,7 @@ def test_an_unrecognised_exception_propagates_and_the_lock_is_free(
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_cancelling_leaves_nothing_behind(settings: dict[str, Any], tmp_path: Path, how: signal.Signals) -> None:
     builder, started = tmp_path / "builder", tmp_path / "started"
-    builder.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho $$ > {started}\nexec sleep 600\n")
+    builder.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho $$ > {started}\nexec sleep 600\n')
     builder.chmod(0o755)
     command = [str(BIN / "operator-tool"), "build-cache", "--flight-file", SURVEY, "--format", "json"]
     for name, value in {**settings, "c10_builder_command": str(builder)}.items():

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from companions import Companion
+
 from operator_tool import BuildCacheRequest, CacheBuildOutcome, CacheBuildReport, FlightFromFile, build_cache
 
 ROOT = Path(__file__).parents[2]
@@ -60,11 +61,15 @@ def files_of(companion: Companion) -> str:
 
 def leftovers(companion: Companion) -> str:
     root = companion.cache_root
-    return companion.exec_root(f"ls -A {root}/work {root}/jobs {root}/incoming 2>/dev/null | grep -v ':$' || true").stdout.strip()
+    return companion.exec_root(
+        f"ls -A {root}/work {root}/jobs {root}/incoming 2>/dev/null | grep -v ':$' || true"
+    ).stdout.strip()
 
 
 def processes(companion: Companion) -> str:
-    return companion.exec_root("ps -e -o args= | grep -E 'c10-builder|slow-builder' | grep -v grep || true").stdout.strip()
+    return companion.exec_root(
+        "ps -e -o args= | grep -E 'c10-builder|slow-builder' | grep -v grep || true"
+    ).stdout.strip()
 
 
 def slow_builder(companion: Companion, seconds: float) -> str:
@@ -77,7 +82,9 @@ def slow_builder(companion: Companion, seconds: float) -> str:
         ' echo "{\\"t\\":\\"progress\\",\\"phase\\":\\"describe\\",\\"done\\":$i}"; done\n'
         'exec c10-builder build "$@"\n'
     )
-    companion.exec_root(f"cat > /usr/local/bin/slow-builder <<'END'\n{script}END\nchmod 755 /usr/local/bin/slow-builder")
+    companion.exec_root(
+        f"cat > /usr/local/bin/slow-builder <<'END'\n{script}END\nchmod 755 /usr/local/bin/slow-builder"
+    )
     return "/usr/local/bin/slow-builder"
 
 
@@ -100,8 +107,8 @@ def test_the_main_job_over_ssh_and_then_nothing_to_do(settings: dict[str, Any], 
     assert row.sync.bytes_sent >= row.sync.bytes_total > 100_000
     assert leftovers(companion) == ""
     checked = companion.run(
-        f"cd {companion.cache_root}/current && awk '{{print $1 \"  \" $3}}' MANIFEST | sha256sum --check --quiet --strict"
-        " && sha256sum MANIFEST"
+        f"cd {companion.cache_root}/current && awk '{{print $1 \"  \" $3}}' MANIFEST"
+        " | sha256sum --check --quiet --strict && sha256sum MANIFEST"
     )
     assert row.cache is not None
     assert checked.stdout.split()[0] == row.cache.content_id

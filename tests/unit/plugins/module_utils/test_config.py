@@ -70,8 +70,12 @@ def test_a_bad_setting_is_one_sentence(tmp_path: Path, overrides: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("nonsense = 1\n", "unknown setting 'nonsense'"), ("a = = 1\n", "cannot read settings"),
-                        ('flights_api_auth_token = "x"\n', "holds the secret flights_api_auth_token")]
+    ("text", "words"),
+    [
+        ("nonsense = 1\n", "unknown setting 'nonsense'"),
+        ("a = = 1\n", "cannot read settings"),
+        ('flights_api_auth_token = "x"\n', "holds the secret flights_api_auth_token"),
+    ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words):
