@@ -104,6 +104,9 @@ def activate(
         with exclusive(root):
             check_token(root, run_id, token)
             remove_leftovers(root)
+            # Before, so that runs that fail half-way never pile up; and after, for what has just become garbage.
+            with contextlib.suppress(OSError):
+                collect_garbage(root, spare=name)
             signer = None
             if root.enrolled():
                 signer = verify_signature(grant_text, signature, trust_dir=root.trust_dir, now_epoch_s=now)

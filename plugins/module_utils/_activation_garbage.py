@@ -43,8 +43,9 @@ def remove_leftovers(root: CacheRoot) -> None:
     for link in ("current", "previous"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(root.join(f".tmp-{link}"))
-    for name in os.listdir(root.trash):
-        _remove(os.path.join(root.trash, name))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(root.trash):
+            _remove(os.path.join(root.trash, name))
 
 
 def _remove(path: str) -> None:
@@ -55,8 +56,12 @@ def _remove(path: str) -> None:
         os.unlink(path)
 
 
-def collect_garbage(root: CacheRoot) -> List[str]:
+def collect_garbage(root: CacheRoot, *, spare: Optional[GenerationName] = None) -> List[str]:
     """Remove the generations that are neither current, previous nor in use; call it under `exclusive`.
+
+    Args:
+        root: where.
+        spare: one more to keep, which is about to become current.
 
     Returns:
         The names of those removed.
@@ -66,7 +71,7 @@ def collect_garbage(root: CacheRoot) -> List[str]:
         OSError: the storage failed; the next run goes on.
     """
     current, previous = root.link_target("current"), root.link_target("previous")
-    keep: Set[Optional[GenerationName]] = {current, previous}
+    keep: Set[Optional[GenerationName]] = {current, previous, spare}
     names = [name for name in root.generation_names() if name not in keep and not in_use(root, name)]
     if current is None or not names:
         return []

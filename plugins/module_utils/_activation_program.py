@@ -5,7 +5,7 @@
 """`gps-denied-cache`: seal, activate, roll back and collect garbage from a shell on the companion.
 
 Runs on the companion: standard library only, Python 3.8. The playbooks use the modules of the same verbs; this program
-is for hands, and for the tests that cut the power while it works. `activate` prints `ACK <generation>` as its last line.
+is for hands, and for the tests that kill it while it works. `activate` prints `ACK <generation>` as its last line.
 """
 
 from __future__ import annotations
@@ -102,13 +102,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     """Act, and tell the outcome in one line; exit 0 where it was done."""
     options = _parser().parse_args(arguments)
     try:
-        text = _perform(options)
+        sys.stdout.write(_perform(options) + "\n")
+        sys.stdout.flush()
     except CacheBuildError as exc:
         sys.stderr.write(f"REFUSED {reason_of(exc).value}: {exc.message}\n")
         return 1
     except OSError as exc:
         sys.stderr.write(f"REFUSED {Reason.STORAGE.value}: {exc}\n")
         return 1
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
     return 0

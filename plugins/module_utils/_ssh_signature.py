@@ -34,6 +34,8 @@ MAX_TRUST_BYTES = 256 * 1024
 SSH_KEYGEN_TIMEOUT_S = 20.0
 SIGN_TIMEOUT_S = 120.0
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
+_ED25519 = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com")
+_ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
 _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
 _SSH_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?(Z?)", re.ASCII)
 
@@ -73,6 +75,8 @@ class SshSignature:
             algorithm, rest = _take(rest)
             signature, rest = _take(rest)
             key_type = _take(key_blob)[0].decode("ascii")
+            if key_type in _ED25519 and not _is_canonical(signature):
+                raise error
             if rest or reserved or algorithm not in (b"sha256", b"sha512") or not signature:
                 raise error
             return cls(key_blob, key_type, namespace.decode("ascii"))
@@ -85,6 +89,12 @@ def _take(content: bytes) -> Tuple[bytes, bytes]:
     if length > len(content) - 4:
         raise ValueError("cut")
     return content[4 : 4 + length], content[4 + length :]
+
+
+def _is_canonical(signature: bytes) -> bool:
+    """Whether the number S is below the group's order (RFC 8032, 5.1.7), which OpenSSH itself does not ask."""
+    raw = _take(_take(signature)[1])[0]
+    return len(raw) == 64 and int.from_bytes(raw[32:], "little") < _ED25519_ORDER
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Power cuts: an ext4 on a loop device, shut down without flushing its journal, as xfstests' `godown` does.
+
+What was not flushed is lost, as on an honest disk; the next mount replays the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+FS_IOC_SHUTDOWN = 0x8004587D
+NO_LOG_FLUSH = 2
+IMAGE_BYTES = 48 * 1024 * 1024
+RELEASE_TIMEOUT_S = 30.0
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def shut_down(path: str) -> None:
+    """Cut the power of the file system that holds `path`, now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.ioctl(descriptor, FS_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+    finally:
+        os.close(descriptor)
+
+
+@dataclass
+class LoopDisk:
+    """A mounted image; `options` are the mount options of the next mount."""
+
+    device: str
+    mountpoint: Path
+    options: str = "defaults"
+
+    @classmethod
+    def create(cls, folder: Path) -> LoopDisk:
+        """Make the image, attach it and mount it.
+
+        Raises:
+            RuntimeError: what this machine lacks.
+        """
+        where = "/usr/sbin:/sbin:/usr/bin:/bin"
+        programs = ("mkfs.ext4", "losetup", "mount", "umount")
+        missing = [name for name in programs if shutil.which(name, path=where) is None]
+        if missing or os.geteuid() != 0:
+            reason = f"{', '.join(missing)} missing" if missing else "not root"
+            raise RuntimeError(f"power cuts need root, a loop device, e2fsprogs and mount: {reason}")
+        image = folder / "disk.img"
+        with image.open("wb") as stream:
+            stream.truncate(IMAGE_BYTES)
+        eager = "lazy_itable_init=0,lazy_journal_init=0"
+        _run("/usr/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-E", eager, str(image))
+        found = cls(_run("/usr/sbin/losetup", "--find", "--show", str(image)).strip(), folder / "mnt")
+        found.mountpoint.mkdir()
+        found.mount()
+        return found
+
+    @property
+    def root(self) -> str:
+        """The cache root on the disk."""
+        return str(self.mountpoint / "cache")
+
+    def mount(self) -> None:
+        _run("mount", "-t", "ext4", "-o", self.options, self.device, str(self.mountpoint))
+
+    def cut(self) -> None:
+        shut_down(str(self.mountpoint))
+
+    def restart(self) -> None:
+        """Unmount what is left and mount again."""
+        _run("umount", str(self.mountpoint))
+        self._await_release()
+        self.mount()
+
+    def _await_release(self) -> None:
+        """Wait out containers that start just now: each holds a copy of every mount, and the dead superblock with it."""
+        deadline = time.monotonic() + RELEASE_TIMEOUT_S
+        while True:
+            try:
+                os.close(os.open(self.device, os.O_RDONLY | os.O_EXCL))
+                return
+            except OSError as exc:
+                if exc.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.005)
+
+    def remove(self) -> None:
+        """Unmount and detach, whatever state it is in."""
+        for command in (("umount", str(self.mountpoint)), ("/usr/sbin/losetup", "--detach", self.device)):
+            with contextlib.suppress(RuntimeError):
+                _run(*command)

@@ -1,0 +1,172 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The real writer, deliberately broken ones, and the judge that holds both against the invariants."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _activation, _generation
+from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot, GenerationName
+from ansible_collections.gps_denied.preflight.plugins.module_utils._audit import check_audit, last_audit
+from ansible_collections.gps_denied.preflight.plugins.module_utils._takeoff_check import TakeoffQuestion, check_cache
+from cache_samples import RUN_ID, grant_for, seal_only
+from power import shut_down
+
+Breaker = Callable[[], None]
+
+
+def sound() -> None:
+    """Nothing is broken."""
+
+
+def no_file_fsync() -> None:
+    """Folders are flushed, the files in them are not."""
+    real = os.fsync
+
+    def folders_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            real(descriptor)
+
+    os.fsync = folders_only
+    _activation.sync_filesystem = lambda _descriptor: None
+
+
+def no_folder_fsync() -> None:
+    """The files are flushed before the switch; the renames are left to luck."""
+    os.fsync = lambda _descriptor: None
+
+
+def unlink_and_symlink() -> None:
+    """`current` is removed and made again instead of renamed over."""
+
+    def link(root: CacheRoot, link: str, name: GenerationName) -> None:
+        if os.path.lexists(root.join(link)):
+            os.unlink(root.join(link))
+        os.symlink(f"generations/{name}", root.join(link))
+
+    _activation._link = link
+
+
+def acknowledge_early() -> None:
+    """The switch is left to a later moment than the acknowledgement."""
+    _activation._switch = lambda *_arguments: None
+    _activation._settle = lambda *_arguments: None
+
+
+BROKEN_BY_POWER: dict[str, Breaker] = {
+    "no file fsync": no_file_fsync,
+    "no folder fsync": no_folder_fsync,
+    "acknowledge early": acknowledge_early,
+}
+
+BROKEN_BY_KILL: dict[str, Breaker] = {"unlink and symlink": unlink_and_symlink}
+
+STEPS = ("rename", "replace", "symlink", "unlink", "fsync", "write", "fchmod", "rmdir", "mkdir")
+
+
+def stop_before_step(number: int, stop: Callable[[], None]) -> Callable[[], int]:
+    """From now on call `stop` before the given step of this process, and end it; the call tells how many steps there were."""
+    count = 0
+
+    def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == number:
+                stop()
+                os._exit(3)
+            return real(*arguments, **options)
+
+        return step
+
+    for name in STEPS:
+        setattr(os, name, wrapped(getattr(os, name)))
+    _activation.sync_filesystem = wrapped(_activation.sync_filesystem)
+    return lambda: count
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One activation in a child process. `steps` is None where it did not come to its end."""
+
+    pid: int
+    answers: int
+
+    def end(self, *, kill: bool = False) -> tuple[bool, int | None]:
+        """Reap it; whether it acknowledged, and its number of steps."""
+        if kill:
+            os.kill(self.pid, signal.SIGKILL)
+        with os.fdopen(self.answers, "rb") as stream:
+            said = stream.read().decode()
+        os.waitpid(self.pid, 0)
+        words = said.split()
+        return bool(words), int(words[1]) if words else None
+
+
+def start_activation(
+    root: CacheRoot, source: str, *, breaker: Breaker = sound, cut_at: int = 0, kill_at: int = 0
+) -> Attempt:
+    """Fork a child that seals and activates `source`, and writes `ACK <steps>` once it may."""
+    answers, words = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(words)
+        return Attempt(pid, answers)
+    code = 2
+    try:
+        breaker()
+        stop = sound if kill_at else lambda: shut_down(os.path.dirname(root.path))
+        steps = stop_before_step(kill_at or cut_at, stop)
+        seal_only(root, source)
+        text = grant_for(_content_id(source), root.next_counter()).to_text().encode()
+        _activation.activate(root, sealed_path=source, run_id=RUN_ID, token=None, grant_text=text)
+        os.write(words, f"ACK {steps()}".encode())
+        code = 0
+    except Exception:  # noqa: BLE001 -- after a cut every call may fail; the judge looks at the disk
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def _content_id(source: str) -> str:
+    with _generation.open_folder(source) as folder_fd:
+        return _generation.read_manifest(folder_fd).content_id
+
+
+def judge(root: CacheRoot, *, old: str | None, acknowledged: bool) -> str | None:
+    """Hold what is on the disk against I1 to I3, by the take-off check; the name of the current generation."""
+    link = root.link_target("current")
+    current = str(link) if link else None
+    if current is None:
+        assert old is None, "I2: the current cache is gone"
+        assert not acknowledged, "I3: the acknowledged first activation is gone"
+        return None
+    answer = check_cache(root, TakeoffQuestion())
+    assert answer.go, f"I2: {current} is current and not whole: {answer.reason} {answer.message}"
+    if acknowledged:
+        assert current != old, f"I3: the acknowledged activation is lost, {old} is current again"
+        assert last_audit(root.join("audit.ndjson")).get("generation") == current, "I3: the audit line is lost"
+        assert root.read_record("counter").get("floor") == link.counter if link else False, "I3: the counter is lost"
+    broken = check_audit(root.join("audit.ndjson"))[1]
+    assert broken is None, f"I10: {broken}"
+    return current
+
+
+__all__ = [
+    "BROKEN_BY_KILL",
+    "BROKEN_BY_POWER",
+    "Attempt",
+    "Breaker",
+    "judge",
+    "sound",
+    "start_activation",
+    "stop_before_step",
+]
