@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 from typing import Any, Dict, Optional
@@ -16,6 +17,7 @@ from ..module_utils._run import Run
 from ..module_utils._tile_plan import plan_tiles
 from ..plugin_utils._companion_action import CompanionAction
 
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}", re.ASCII)
 DISK_FACTOR = 3.0
 DISK_RESERVE_BYTES = 64 * 1024 * 1024
 MIN_INODES = 1000
@@ -78,7 +80,8 @@ class ActionModule(CompanionAction):
     def _builder_version(self, command: str) -> Optional[str]:
         program = shlex.split(command)[0]
         answer = self.shell(f"{shlex.quote(program)} --version </dev/null 2>/dev/null | head -n 1 | head -c 200")
-        return answer.stdout.strip() or None
+        said = answer.stdout.strip()
+        return said if VERSION.fullmatch(said) else None
 
     def _check_room(self, root: str, facts: Dict[str, Any], archive_bytes: int) -> None:
         if not facts["writable"]:

@@ -15,21 +15,26 @@ import json
 import os
 import time
 from datetime import datetime, timezone
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from ._errors import CacheBuildError, FailurePhase
 
-__all__ = ["JOURNAL_FILENAME", "Journal", "read_journal"]
+__all__ = ["JOURNAL_FILENAME", "Journal", "read_journal", "redact_all"]
 
 JOURNAL_FILENAME = "journal.ndjson"
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 
 
 class Journal:
-    """Appends whole lines with one write each, so that several processes may share the file."""
+    """Appends whole lines with one write each, so that several processes may share the file.
 
-    def __init__(self, run_dir: str) -> None:
+    Args:
+        redact: takes secrets out of a text; every text that is recorded goes through it.
+    """
+
+    def __init__(self, run_dir: str, *, redact: Callable[[str], str] = str) -> None:
         self._path = os.path.join(run_dir, JOURNAL_FILENAME)
+        self._redact = redact
 
     def record(
         self, kind: str, *, phase: Optional[FailurePhase] = None, host: Optional[str] = None, **data: Any
@@ -39,7 +44,7 @@ class Journal:
             "kind": kind,
             "phase": phase.value if phase else None,
             "host": host,
-            "data": data,
+            "data": redact_all(data, self._redact),
         }
         line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -64,6 +69,17 @@ class Journal:
             )
             raise
         self.record("end", phase=phase, host=host, elapsed_s=_since(started))
+
+
+def redact_all(value: Any, redact: Callable[[str], str]) -> Any:
+    """The same JSON value with each text in it redacted."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redact_all(item, redact) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_all(item, redact) for item in value]
+    return value
 
 
 def _since(started: float) -> float:

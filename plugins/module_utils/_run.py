@@ -17,6 +17,7 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ._atomic_file import write_atomically
@@ -42,9 +43,16 @@ class Run:
     run_dir: str
     config: PreflightConfig
 
-    @property
+    @cached_property
+    def redact(self) -> Callable[[str], str]:
+        """Takes this run's secrets out of a text."""
+        from ._redact import Redactor
+
+        return Redactor(self.secrets()).redact
+
+    @cached_property
     def journal(self) -> Journal:
-        return Journal(self.run_dir)
+        return Journal(self.run_dir, redact=self.redact)
 
     @property
     def archive_path(self) -> str:
@@ -73,14 +81,12 @@ class Run:
         return [value for value in (read_secret(self.config, name) for name in SECRET_NAMES) if value]
 
     def sink(self, *, display: Callable[[str], None], host: Optional[str] = None) -> ProgressSink:
-        from ._redact import Redactor
-
         return ProgressSink(
             run_id=self.run_id,
             run_dir=self.run_dir,
             socket_path=self.config.progress_socket,
             display=display,
-            redact=Redactor(self.secrets()).redact,
+            redact=self.redact,
             host=host,
         )
 

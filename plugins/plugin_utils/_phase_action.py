@@ -10,12 +10,13 @@ Actions run on the workstation, in process: no payload travels, and no secret pa
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, Dict, Optional
+from typing import Any, Callable, ClassVar, Dict, Optional
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..module_utils._errors import CacheBuildError, FailurePhase, SettingsError
+from ..module_utils._journal import redact_all
 from ..module_utils._progress import ProgressSink
 from ..module_utils._run import Run, open_run
 
@@ -48,8 +49,10 @@ class PhaseAction(ActionBase):  # type: ignore[misc]
         arguments = plain(self.validate_argument_spec(argument_spec=spec)[1])
         self.host: Optional[str] = str(task_vars["inventory_hostname"]) if self.on_companion else None
         result: Dict[str, Any] = {"changed": False}
+        redact: Callable[[str], str] = str
         try:
             run = open_run(arguments.pop("run_dir"))
+            redact = run.redact
             self.sink: ProgressSink = run.sink(display=Display().display, host=self.host)
             with run.journal.phase(self.phase, host=self.host):
                 try:
@@ -61,4 +64,4 @@ class PhaseAction(ActionBase):  # type: ignore[misc]
                     ) from exc
         except CacheBuildError as exc:
             result.update(failed=True, msg=f"{exc.message.rstrip('.')}. {exc.remediation}", error=exc.to_dict())
-        return result
+        return {key: redact_all(value, redact) for key, value in result.items()}

@@ -1,0 +1,231 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A canary for each secret must turn up nowhere but at the server it is meant for, whatever way the tool is used."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+BIN = Path(sys.executable).parent
+TOKEN = "canary-token-7Qz/+x9K=end"
+KEY = "canary-key-Zk3%&v0?m"
+
+
+def encodings(secret: str) -> set[bytes]:
+    """The forms in which a leak is looked for."""
+    raw = secret.encode()
+    found = {
+        raw,
+        urllib.parse.quote(secret, safe="").encode(),
+        urllib.parse.quote_plus(secret).encode(),
+        raw.hex().encode(),
+    }
+    found.add(json.dumps(secret).strip('"').encode())
+    for shift in range(3):
+        text = base64.b64encode(b"\0" * shift + raw)
+        found.add(text[4 if shift else 0 : -4])
+    return {form for form in found if len(form) > 8}
+
+
+NEEDLES = encodings(TOKEN) | encodings(KEY)
+
+
+def leaks_in(folder: Path, *, allowed: set[Path]) -> list[str]:
+    return [
+        f"{path}: {needle!r}"
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and path not in allowed
+        for needle in NEEDLES
+        if needle in path.read_bytes()
+    ]
+
+
+class ProcessWatch:
+    """Reads every other process's arguments and environment, again and again, until it is stopped."""
+
+    def __init__(self, own: set[int]) -> None:
+        self.leaks: set[str] = set()
+        self.rounds = 0
+        self._own = own
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            self.rounds += 1
+            for folder in Path("/proc").glob("[0-9]*"):
+                if int(folder.name) in self._own:
+                    continue
+                for name in ("cmdline", "environ"):
+                    try:
+                        content = (folder / name).read_bytes()
+                    except OSError:
+                        continue
+                    if any(needle in content for needle in NEEDLES):
+                        self.leaks.add(f"{name} of {(folder / 'cmdline').read_bytes()[:200]!r}")
+
+    def wait_for_leak(self) -> None:
+        deadline = time.monotonic() + 20
+        while not self.leaks and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Provider(http.server.BaseHTTPRequestHandler):
+    """A flights API and a tile provider in one, which talk back the secrets they were given."""
+
+    def do_GET(self) -> None:
+        seen: list[str] = self.server.seen  # type: ignore[attr-defined]
+        if self.path.startswith("/flights/"):
+            seen.append(self.headers.get("Authorization", ""))
+            text = (EXAMPLES / "flights" / "bali-survey.plan").read_text()
+            body = json.dumps({"id": "bali-survey", "mission": {"format": "qgc-plan", "content": text}}).encode()
+            self.answer(200, body, "application/json")
+        else:
+            key = self.headers.get("X-Api-Key", "")
+            seen.append(key)
+            self.answer(403, f"refused: your key {key} is over its quota".encode(), "text/plain")
+
+    def answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    server.seen = []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def place(tmp_path: Path, provider: http.server.ThreadingHTTPServer) -> Path:
+    """A working folder with secrets in files, and settings that name them."""
+    url = f"http://127.0.0.1:{provider.server_port}"
+    for name, secret in (("token", TOKEN), ("key", KEY)):
+        (tmp_path / name).write_text(secret)
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "provider.toml").write_text(
+        f'id = "canary"\nkind = "xyz"\nurl = "{url}/tiles/{{z}}/{{x}}/{{y}}.jpg"\napi_key_header = "X-Api-Key"\n'
+        "offline_allowed = true\n"
+    )
+    evil = tmp_path / "evil-builder"
+    evil.write_text(f"#!/bin/sh\ncat {tmp_path}/key {tmp_path}/token; base64 {tmp_path}/key; exit 1\n")
+    evil.chmod(0o755)
+    (tmp_path / "operator-tool.toml").write_text(
+        'cache_staging_root = "staging"\ncompanion_cache_root = "companion"\n'
+        'flights_api_auth_token_file = "token"\nsatellite_provider_api_key_file = "key"\n'
+        f'flights_api_base_url = "{url}"\ntile_source = "provider.toml"\n'
+        f'inventory = "{ROOT}/inventory/embedded/hosts.yml"\n'
+        'flight_bbox_buffer_m = 20\ntakeoff_radius_m = 20\nzooms = "18"\n'
+    )
+    return tmp_path
+
+
+def driver(*arguments: str) -> list[str]:
+    return [str(BIN / "operator-tool"), "build-cache", "--flight-id", "bali-survey", *arguments]
+
+
+def playbook(*arguments: str) -> list[str]:
+    return [
+        str(BIN / "ansible-playbook"),
+        str(ROOT / "playbooks" / "build_cache.yml"),
+        *("-i", str(ROOT / "inventory" / "embedded" / "hosts.yml"), "-e", "flight_id=bali-survey", *arguments),
+    ]
+
+
+WAYS = {
+    "driver": driver("-vvvvv"),
+    "driver with a builder that prints the secrets": driver(
+        *(
+            "-vvvvv",
+            "--tile-source",
+            str(EXAMPLES / "imagery" / "bali.pmtiles"),
+            "--set",
+            "c10_builder_command=./evil-builder",
+        )
+    ),
+    "driver in check mode": driver("--check", "--format", "json"),
+    "playbook": playbook("-vvvv"),
+    "playbook in check mode": playbook("--check", "--diff", "-vvvv"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("source", ["files", "environment"])
+def test_no_way_of_use_leaks_a_secret(
+    place: Path, provider: http.server.ThreadingHTTPServer, way: str, source: str
+) -> None:
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "dev"),
+        "HOME": str(place / "home"),
+        "TMPDIR": str(place),
+    }
+    allowed = {place / "token", place / "key"}
+    command = [word.replace("./evil-builder", str(place / "evil-builder")) for word in WAYS[way]]
+    if source == "environment":
+        settings = place / "operator-tool.toml"
+        lines = [line for line in settings.read_text().splitlines() if "_file =" not in line]
+        settings.write_text("\n".join(lines) + "\n")
+        environment |= {"GPS_DENIED_FLIGHTS_API_AUTH_TOKEN": TOKEN, "GPS_DENIED_SATELLITE_PROVIDER_API_KEY": KEY}
+    (place / "home").mkdir()
+    with subprocess.Popen(
+        command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        # A secret that the operator put into the environment is in that one process (and in Ansible's own forks).
+        with ProcessWatch({process.pid}) as watch:
+            out = process.communicate(timeout=110)[0]
+    seen = provider.seen  # type: ignore[attr-defined]
+    assert f"Bearer {TOKEN}" in seen, out.decode()
+    assert [needle for needle in NEEDLES if needle in out] == []
+    assert leaks_in(place, allowed=allowed) == []
+    if not (source == "environment" and way.startswith("playbook")):
+        assert watch.leaks == set()
+    assert watch.rounds > 3
+
+
+def test_the_sweep_convicts_a_leak(place: Path) -> None:
+    """Positive control: each encoding of a canary, planted, is found."""
+    for needle in sorted(NEEDLES):
+        planted = place / "planted"
+        planted.write_bytes(b"x" + needle + b"x")
+        assert leaks_in(place, allowed={place / "token", place / "key"})
+        planted.unlink()
+    process = subprocess.Popen([sys.executable, "-c", "input()", KEY], stdin=subprocess.PIPE)
+    with ProcessWatch(set()) as watch:
+        watch.wait_for_leak()
+    process.kill()
+    process.communicate()
+    assert watch.leaks
