@@ -14,6 +14,8 @@ from ._area_scan import scan_runs
 from ._area_shapes import (
     ECC2,
     HALF_WORLD_M,
+    QUARTER_SEGMENTS,
+    Core,
     disc,
     distance_m,
     latitude,
@@ -21,7 +23,7 @@ from ._area_shapes import (
     mercator_x,
     named,
     nearest_turn,
-    part_shapes,
+    part_cores,
 )
 from ._errors import AreaError, AreaTooLargeError
 from ._flight import Flight, Waypoint
@@ -45,6 +47,8 @@ AREA_KINDS = ("corridor", "bbox", "polygon")
 
 DEFAULT_MAX_LEG_M = 100_000.0
 DEFAULT_MAX_TILES = 2_000_000
+MAX_ROUTE_M = 5_000_000.0
+"""Longest route that is believed: farther than any civil drone flies, and it bounds the work."""
 
 _EDGE_M = 5_000.0
 
@@ -136,13 +140,13 @@ def build_area(
     # A buffer of nothing gives no polygon, and a map of no width helps no one.
     buffer_m_floor = max(buffer_m, 1.0)
     start_x = mercator_x(origin.position.lon)
-    shapes: List[BaseGeometry] = []
+    cores: List[Core] = []
     for part in flight.parts:
         if part.vertices:
-            shapes.extend(part_shapes(part, buffer_m_floor + part.half_width_m, start_x))
+            cores.extend(part_cores(part, buffer_m_floor + part.half_width_m, start_x))
     if takeoff_radius_m > 0:
-        shapes.append(disc(origin, max(takeoff_radius_m, buffer_m_floor), start_x))
-    whole = shapely.union_all(shapes)
+        cores.append(disc(origin, max(takeoff_radius_m, buffer_m_floor), start_x))
+    whole = shapely.union_all(_widen(cores))
     if kind == "bbox":
         whole = shapely.box(*whole.bounds)
     elif kind == "polygon":
@@ -194,6 +198,17 @@ def tiles_for_area(area: Area, zooms: Sequence[int], *, max_tiles: int = DEFAULT
     return TileSet(tuple(runs))
 
 
+def _widen(cores: Sequence[Core]) -> Any:
+    """The cores widened, as an array; what is there twice is widened once."""
+    import numpy as np
+    import shapely
+
+    unique = {(core.width, core.geometry.wkb): core for core in cores}
+    geometries = np.array([core.geometry for core in unique.values()], dtype=object)
+    widths = np.array([core.width for core in unique.values()])
+    return shapely.buffer(geometries, widths, quad_segs=QUARTER_SEGMENTS)
+
+
 def _too_many_tiles(area: Area, least: int, zooms: Sequence[int], max_tiles: int) -> AreaTooLargeError:
     named = f"; the outermost vertex is {area.outlier}" if area.outlier else ""
     return AreaTooLargeError(
@@ -204,9 +219,11 @@ def _too_many_tiles(area: Area, least: int, zooms: Sequence[int], max_tiles: int
 
 
 def _check_legs(flight: Flight, origin: Waypoint, max_leg_m: float) -> None:
+    route_m = 0.0
     for part in flight.parts:
         for a, b in zip(part.vertices, part.vertices[1:]):
             length_m = distance_m(a.position, b.position)
+            route_m += length_m
             if length_m > max_leg_m:
                 stray = max((a, b), key=lambda vertex: distance_m(vertex.position, origin.position))
                 raise AreaTooLargeError(
@@ -214,6 +231,12 @@ def _check_legs(flight: Flight, origin: Waypoint, max_leg_m: float) -> None:
                     f"{max_leg_m / 1000:,.1f} km; look at {named(stray)}",
                     details={"leg_m": round(length_m, 1), "max_leg_m": max_leg_m, "vertex": named(stray)},
                 )
+    if route_m > max(MAX_ROUTE_M, max_leg_m):
+        raise AreaTooLargeError(
+            f"the route is {route_m / 1000:,.0f} km long, over the limit of {MAX_ROUTE_M / 1000:,.0f} km; "
+            f"look at {_outlier(flight)}",
+            details={"route_m": round(route_m), "vertex": _outlier(flight)},
+        )
 
 
 def _outlier(flight: Flight) -> str:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Shapes of a flight's parts in Web Mercator metres (EPSG:3857), with unwrapped longitudes.
+"""Cores of a flight's parts, to be widened, in Web Mercator metres (EPSG:3857), with unwrapped longitudes.
 
 Tiles live there, so nothing is projected twice, and the antimeridian is a cut at the end, not a
-special case. A buffer of ground metres is widened by the largest scale of the projection in a
-piece of route of at most `_PIECE_M`, so a shape is never too small, and at most about 1 % too wide.
+special case. A width of ground metres is multiplied by the largest scale of the projection in a
+piece of route of little height, so a shape is never too small, and at most some 3 % and 2 m too wide.
 
 Between two vertices a planner draws a straight line on a Mercator map (a rhumb line) while an
 autopilot flies close to the geodesic; a long leg covers both, and what lies between them.
@@ -15,7 +15,7 @@ autopilot flies close to the geodesic; a long leg covers both, and what lies bet
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Iterator, List, NamedTuple, Sequence, Tuple
 
 from ._errors import AreaError
 from ._flight import RouteKind, RoutePart, Waypoint
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ECC2",
     "HALF_WORLD_M",
+    "QUARTER_SEGMENTS",
+    "Core",
     "disc",
     "distance_m",
     "latitude",
@@ -35,7 +37,7 @@ __all__ = [
     "mercator_x",
     "named",
     "nearest_turn",
-    "part_shapes",
+    "part_cores",
 ]
 
 HALF_WORLD_M = math.pi * EARTH_RADIUS_M
@@ -43,11 +45,27 @@ _FLATTENING = 1 / 298.257223563
 ECC2 = _FLATTENING * (2 - _FLATTENING)
 """Squared eccentricity of WGS 84."""
 
-_PIECE_M = 20_000.0
-_PIECE_VERTICES = 64
-_QUARTER_SEGMENTS = 16
+QUARTER_SEGMENTS = 8
+"""Chords in a quarter of a circle, for the buffers of the cores."""
+
+_PIECE_HEIGHT_M = 20_000.0
+_PIECE_VERTICES = 8
+_SAGITTA_M = 1.0
+_SLACK = 0.01
+_SHORTEST_RADIUS_M = 6335439.0
 # A polygon of N chords lies inside its circle: widening by this factor puts it outside.
-_CHORD_FACTOR = 1.0 / math.cos(math.pi / (4 * _QUARTER_SEGMENTS))
+_CHORD_FACTOR = 1.0 / math.cos(math.pi / (4 * QUARTER_SEGMENTS))
+
+
+Point = Tuple[float, float]
+"""x and y in metres of EPSG:3857, x unwrapped."""
+
+
+class Core(NamedTuple):
+    """A geometry, and how far it is to be widened, both in metres of EPSG:3857."""
+
+    geometry: BaseGeometry
+    width: float
 
 
 def distance_m(a: LonLat, b: LonLat) -> float:
@@ -99,9 +117,61 @@ def _scale(lat_deg: float) -> float:
     return max(bent * math.sqrt(bent) / (1 - ECC2), math.sqrt(bent)) / math.cos(phi)
 
 
-def _widened(lats: Sequence[float], width_m: float, who: Waypoint) -> float:
-    """`width_m` of ground in metres of the projection, at the poleward edge of the latitudes."""
-    edge = max(abs(lat) for lat in lats) + math.degrees(width_m / 6335439.0)
+def disc(centre: Waypoint, radius_m: float, near_x: float) -> Core:
+    """A disc of ground metres around the vertex."""
+    import shapely
+
+    x = nearest_turn(mercator_x(centre.position.lon), near_x, 2 * HALF_WORLD_M)
+    width = _widened(centre.position.lat, radius_m, centre)
+    return Core(shapely.Point(x, _mercator_y(centre.position.lat)), width)
+
+
+def part_cores(part: RoutePart, width_m: float, near_x: float) -> List[Core]:
+    """Cores that cover the part when each is widened by its own width.
+
+    Args:
+        part: the part; it has at least one vertex.
+        width_m: ground metres on every side.
+        near_x: x in metres near which the first vertex is unwrapped.
+
+    Raises AreaError where the part comes too near to a pole, or goes around one.
+    """
+    import shapely
+
+    vertices = part.vertices
+    if part.kind is RouteKind.POINT or len(vertices) == 1:
+        return [disc(vertex, width_m, near_x) for vertex in vertices]
+    slack_m = width_m * _SLACK + _SAGITTA_M
+    outermost = max(vertices, key=lambda vertex: abs(vertex.position.lat))
+    _widened(outermost.position.lat, width_m + slack_m, outermost)
+    is_ring = part.kind is RouteKind.POLYGON and len(vertices) > 2
+    points = _unwrapped(vertices + vertices[:1] if is_ring else vertices, near_x)
+    cores: List[Core] = []
+    if is_ring:
+        if abs(points[0][0] - points[-1][0]) > HALF_WORLD_M:
+            who = named(vertices[0])
+            raise AreaError(f"the polygon from {who} goes around a pole", details={"vertex": who})
+        # The inside as it is; its outline is widened below like any line.
+        cores.append(Core(_filled(points), 0.0))
+    if len(points) > _PIECE_VERTICES:
+        # A vertex that leaves the straight line by less than the slack adds nothing but work.
+        tolerance = width_m * _SLACK * _scale(min(abs(vertex.position.lat) for vertex in vertices)) / 1.01
+        line = shapely.simplify(shapely.LineString(points), tolerance, preserve_topology=False)
+        points = [(x, y) for x, y in shapely.get_coordinates(line).tolist()]
+    for piece in _pieces(points):
+        width = _widened(max(abs(latitude(y)) for _x, y in piece), width_m + slack_m, outermost)
+        if len(piece) > 2 or piece[0] != piece[1]:
+            cores.append(Core(shapely.LineString(piece), width))
+        else:
+            cores.append(Core(shapely.Point(piece[0]), width))
+    for start, end in zip(points, points[1:]):
+        cores.extend(Core(hull, _widened(lat, width_m + slack_m, outermost)) for hull, lat in _lens(start, end))
+    return cores
+
+
+def _widened(lat_deg: float, width_m: float, who: Waypoint) -> float:
+    """`width_m` of ground in metres of the projection, at the poleward edge of what is widened."""
+    edge = abs(lat_deg) + math.degrees(width_m / _SHORTEST_RADIUS_M)
     if edge > MAX_MERCATOR_LAT_DEG:
         raise AreaError(
             f"{named(who)} with its buffer reaches latitude {edge:.4f}°, beyond ±{MAX_MERCATOR_LAT_DEG:.4f}° "
@@ -111,66 +181,16 @@ def _widened(lats: Sequence[float], width_m: float, who: Waypoint) -> float:
     return width_m * _scale(edge) * _CHORD_FACTOR
 
 
-def disc(centre: Waypoint, radius_m: float, near_x: float) -> BaseGeometry:
-    import shapely
-
-    position = centre.position
-    x = nearest_turn(mercator_x(position.lon), near_x, 2 * HALF_WORLD_M)
-    radius = _widened([position.lat], radius_m, centre)
-    shape: BaseGeometry = shapely.buffer(
-        shapely.Point(x, _mercator_y(position.lat)), radius, quad_segs=_QUARTER_SEGMENTS
-    )
-    return shape
-
-
-def part_shapes(part: RoutePart, width_m: float, near_x: float) -> List[BaseGeometry]:
-
-    vertices = part.vertices
-    if part.kind is RouteKind.POINT or len(vertices) == 1:
-        return [disc(vertex, width_m, near_x) for vertex in vertices]
-    closed = part.kind is RouteKind.POLYGON
-    ring = vertices + vertices[:1] if closed and len(vertices) > 2 else vertices
-    points = _unwrapped(ring, near_x)
-    shapes: List[BaseGeometry] = []
-    if closed and len(vertices) > 2 and abs(points[0][0] - points[-1][0]) < HALF_WORLD_M:
-        _widened([lat for _x, lat in points], 0.0, max(ring, key=lambda vertex: abs(vertex.position.lat)))
-        # The inside as it is; its outline is widened below like any line.
-        shapes.append(_filled([(x, _mercator_y(lat)) for x, lat in points]))
-    elif closed and len(vertices) > 2:
-        raise AreaError(f"the polygon from {named(ring[0])} goes around a pole", details={"vertex": named(ring[0])})
-    piece: List[Tuple[float, float]] = [points[0]]
-    who = ring[0]
-    length_m = 0.0
-    for vertex, (x, lat), (x_next, lat_next) in zip(ring[1:], points, points[1:]):
-        leg_m = distance_m(_position(x, lat), _position(x_next, lat_next))
-        if leg_m > _PIECE_M / 4:
-            # Long legs are cut, so that each piece is buffered with the scale of its own latitude.
-            if len(piece) > 1:
-                shapes.append(_line(piece, width_m, who))
-            shapes.extend(_long_leg((x, lat), (x_next, lat_next), leg_m, width_m, vertex))
-            piece, length_m, who = [(x_next, lat_next)], 0.0, vertex
-            continue
-        piece.append((x_next, lat_next))
-        length_m += leg_m
-        who = max((who, vertex), key=lambda candidate: abs(candidate.position.lat))
-        if length_m > _PIECE_M or len(piece) >= _PIECE_VERTICES:
-            shapes.append(_line(piece, width_m, who))
-            piece, length_m, who = [piece[-1]], 0.0, vertex
-    if len(piece) > 1 or not shapes:
-        shapes.append(_line(piece, width_m, who))
-    return shapes
-
-
-def _unwrapped(vertices: Sequence[Waypoint], near_x: float) -> List[Tuple[float, float]]:
-    """Vertices as x and latitude; each x is the turn nearest to its predecessor's."""
-    points: List[Tuple[float, float]] = []
+def _unwrapped(vertices: Sequence[Waypoint], near_x: float) -> List[Point]:
+    """Vertices in metres of the projection; each x is the turn nearest to its predecessor's."""
+    points: List[Point] = []
     for vertex in vertices:
         near_x = nearest_turn(mercator_x(vertex.position.lon), near_x, 2 * HALF_WORLD_M)
-        points.append((near_x, vertex.position.lat))
+        points.append((near_x, _mercator_y(vertex.position.lat)))
     return points
 
 
-def _filled(ring: Sequence[Tuple[float, float]]) -> BaseGeometry:
+def _filled(ring: Sequence[Point]) -> BaseGeometry:
     """The inside of the ring; one that crosses itself is filled whole, pockets included."""
     import shapely
 
@@ -182,50 +202,52 @@ def _filled(ring: Sequence[Tuple[float, float]]) -> BaseGeometry:
     return filled
 
 
-def _position(x_m: float, lat_deg: float) -> LonLat:
-    return LonLat(lon=longitude(x_m), lat=lat_deg)
+def _pieces(points: Sequence[Point]) -> Iterator[List[Point]]:
+    """The line in pieces of few vertices and of little height, so that each has about one scale."""
+    piece: List[Point] = [points[0]]
+    lowest = highest = points[0][1]
+    for x, y in points[1:]:
+        x_start, y_start = piece[-1]
+        steps = max(1, math.ceil(abs(y - y_start) / _PIECE_HEIGHT_M))
+        for step in range(1, steps + 1):
+            y_step = y_start + (y - y_start) * step / steps
+            lowest, highest = min(lowest, y_step), max(highest, y_step)
+            if len(piece) >= _PIECE_VERTICES or (len(piece) > 1 and highest - lowest > _PIECE_HEIGHT_M):
+                yield piece
+                piece = [piece[-1]]
+                lowest, highest = min(piece[0][1], y_step), max(piece[0][1], y_step)
+            piece.append((x_start + (x - x_start) * step / steps, y_step))
+    yield piece if len(piece) > 1 else piece * 2
 
 
-def _line(points: Sequence[Tuple[float, float]], width_m: float, who: Waypoint) -> BaseGeometry:
+def _lens(start: Point, end: Point) -> Iterator[Tuple[BaseGeometry, float]]:
+    """What lies between a long leg's line on the map and its great circle, in hulls with their highest latitude.
+
+    A leg whose two ways are nowhere further apart than the slack gives none. The sagitta of the arc is
+    L² tan φ / 8R, and with it the number of hulls whose own arcs are as flat as that.
+    """
     import shapely
 
-    width = _widened([lat for _x, lat in points], width_m, who)
-    flat = [(x, _mercator_y(lat)) for x, lat in points]
-    line = shapely.LineString(flat if len(flat) > 1 else flat * 2)
-    widened: BaseGeometry = shapely.buffer(line, width, quad_segs=_QUARTER_SEGMENTS)
-    return widened
-
-
-def _long_leg(
-    start: Tuple[float, float], end: Tuple[float, float], leg_m: float, width_m: float, who: Waypoint
-) -> List[BaseGeometry]:
-    """A long leg as pieces: its straight line on the map, its great circle, and the lens between them."""
-    import shapely
-
-    steps = max(2, math.ceil(leg_m / (_PIECE_M / 4)))
-    (x_a, lat_a), (x_b, lat_b) = start, end
-    y_a, y_b = _mercator_y(_clamped(lat_a, who)), _mercator_y(_clamped(lat_b, who))
-    straight = [(x_a + (x_b - x_a) * i / steps, latitude(y_a + (y_b - y_a) * i / steps)) for i in range(steps + 1)]
+    lat = max(abs(latitude(start[1])), abs(latitude(end[1])))
+    leg_m = math.dist(start, end) * math.cos(math.radians(min(abs(latitude(start[1])), abs(latitude(end[1])))))
+    steps = math.ceil(leg_m * math.sqrt(math.tan(math.radians(lat)) / (8 * EARTH_RADIUS_M * _SAGITTA_M)))
+    if steps < 2:
+        return
     circle = _great_circle(start, end, steps)
-    shapes: List[BaseGeometry] = []
+    straight = [
+        (start[0] + (end[0] - start[0]) * i / steps, start[1] + (end[1] - start[1]) * i / steps)
+        for i in range(steps + 1)
+    ]
     for i in range(steps):
         corners = [straight[i], straight[i + 1], circle[i + 1], circle[i]]
-        width = _widened([lat for _x, lat in corners], width_m, who)
-        hull = shapely.convex_hull(shapely.MultiPoint([(x, _mercator_y(lat)) for x, lat in corners]))
-        shapes.append(shapely.buffer(hull, width, quad_segs=_QUARTER_SEGMENTS))
-    return shapes
+        yield shapely.convex_hull(shapely.MultiPoint(corners)), max(abs(latitude(y)) for _x, y in corners)
 
 
-def _clamped(lat_deg: float, who: Waypoint) -> float:
-    _widened([lat_deg], 0.0, who)
-    return lat_deg
+def _great_circle(start: Point, end: Point, steps: int) -> List[Point]:
+    """Points of the great circle (spherical linear interpolation)."""
 
-
-def _great_circle(start: Tuple[float, float], end: Tuple[float, float], steps: int) -> List[Tuple[float, float]]:
-    """Points of the great circle as x and latitude (spherical linear interpolation)."""
-
-    def vector(x_m: float, lat_deg: float) -> Tuple[float, float, float]:
-        lon, lat = x_m / EARTH_RADIUS_M, math.radians(lat_deg)
+    def vector(x_m: float, y_m: float) -> Tuple[float, float, float]:
+        lon, lat = x_m / EARTH_RADIUS_M, math.radians(latitude(y_m))
         return math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)
 
     a, b = vector(*start), vector(*end)
@@ -233,12 +255,9 @@ def _great_circle(start: Tuple[float, float], end: Tuple[float, float], steps: i
     points = [start]
     near_x = start[0]
     for i in range(1, steps):
-        if angle < 1e-12:
-            points.append(start)
-            continue
         weight_a, weight_b = math.sin((1 - i / steps) * angle), math.sin(i / steps * angle)
         x, y, z = (weight_a * p + weight_b * q for p, q in zip(a, b))
         near_x = nearest_turn(math.atan2(y, x) * EARTH_RADIUS_M, near_x, 2 * HALF_WORLD_M)
-        points.append((near_x, math.degrees(math.atan2(z, math.hypot(x, y)))))
+        points.append((near_x, math.asinh(z / math.hypot(x, y)) * EARTH_RADIUS_M))
     points.append(end)
     return points

@@ -4,7 +4,8 @@
 
 """A folder of flight files served by the contract of the flights API.
 
-It is the embedded default, and a rehearsal of a real service. Standard library only. It reads, never writes, and serves nothing but files that lie in the folder itself.
+It is the embedded default, and a rehearsal of a real service. Standard library only. It reads, never
+writes, and serves nothing but files that lie in the folder itself.
 """
 
 from __future__ import annotations

@@ -91,17 +91,16 @@ def _item(line: str, number: int, index: int) -> MissionItem:
 
 
 def _fields(line: str, number: int) -> List[str]:
-    ways = [separator.split(line.rstrip(",;")) for separator in _SEPARATORS]
+    line = line.rstrip(",;")
+    most = 0
     # Some writers leave the last field (autocontinue) out.
     for wanted in (_FIELDS, _FIELDS - 1):
-        for fields in ways:
+        for separator in _SEPARATORS:
+            fields = separator.split(line)
             if len(fields) == wanted:
                 return fields
-    raise _wrong(
-        number,
-        f"has {max(len(fields) for fields in ways)} fields, not {_FIELDS} "
-        "(seq current frame command p1-p4 lat lon alt autocontinue)",
-    )
+            most = max(most, len(fields))
+    raise _wrong(number, f"has {most} fields, not {_FIELDS} (seq current frame command p1-p4 lat lon alt autocontinue)")
 
 
 def _value(name: str, text: str, number: int) -> float:
