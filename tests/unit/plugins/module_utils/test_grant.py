@@ -92,7 +92,9 @@ def test_a_grant_without_a_field_is_refused(name: str) -> None:
         ({"vehicle_id": None, "flight_id": None, "now_epoch_s": None}, None),
     ],
 )
-def test_a_grant_counts_for_its_content_vehicle_flight_and_time_only(change: dict[str, Any], reason: Reason | None) -> None:
+def test_a_grant_counts_for_its_content_vehicle_flight_and_time_only(
+    change: dict[str, Any], reason: Reason | None
+) -> None:
     asked: dict[str, Any] = {"content_id": CONTENT, "vehicle_id": "v1", "flight_id": "f1", "now_epoch_s": NOW}
     if reason is None:
         check_grant(issue(), **{**asked, **change})
@@ -102,6 +104,11 @@ def test_a_grant_counts_for_its_content_vehicle_flight_and_time_only(change: dic
     assert reason_of(caught.value) is reason
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_any_json_is_refused_by_type(document: Any) -> None:
     refused(json.dumps(document).encode())

@@ -119,7 +119,9 @@ def test_every_changed_bit_of_a_signature_is_refused(tmp_path: Path, keys: dict[
         assert refused(TEXT, armoured, folder).value.startswith("sign"), position
 
 
-def test_a_signature_whose_number_is_raised_by_the_group_order_is_refused(tmp_path: Path, keys: dict[str, Signer]) -> None:
+def test_a_signature_whose_number_is_raised_by_the_group_order_is_refused(
+    tmp_path: Path, keys: dict[str, Signer]
+) -> None:
     order = 2**252 + 27742317777372353535851937790883648493
     good = keys["first"].sign(TEXT)
     lines = good.splitlines()
