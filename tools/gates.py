@@ -27,6 +27,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for the neighbour, however this file is run
+
 import stage_collection
 
 ROOT = stage_collection.ROOT
