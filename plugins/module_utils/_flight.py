@@ -15,7 +15,16 @@ from typing import Optional, Tuple
 from ._errors import FlightRouteError
 from ._geo import LonLat
 
-__all__ = ["Flight", "FlightResolveSource", "IgnoredItem", "RouteKind", "RoutePart", "TakeoffOrigin", "TakeoffRule", "Waypoint"]
+__all__ = [
+    "Flight",
+    "FlightResolveSource",
+    "IgnoredItem",
+    "RouteKind",
+    "RoutePart",
+    "TakeoffOrigin",
+    "TakeoffRule",
+    "Waypoint",
+]
 
 
 class FlightResolveSource(str, enum.Enum):

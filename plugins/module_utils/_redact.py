@@ -44,7 +44,7 @@ _BEL, _LF, _CAN, _SUB, _ESC = 0x07, 0x0A, 0x18, 0x1A, 0x1B
 _STRING_OPENERS = frozenset(b"PX]^_")
 
 
-def _next_state(state: int, value: int) -> Tuple[int, bool]:  # noqa: PLR0911 - a table of cases
+def _next_state(state: int, value: int) -> Tuple[int, bool]:
     """The reader's state after `value`, and whether `value` is shown."""
     if value == _LF:
         return _TEXT, True

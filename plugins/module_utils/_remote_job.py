@@ -321,7 +321,7 @@ class _Follower:
         )
 
 
-def follow_job(  # noqa: PLR0913 - callbacks, by keyword only
+def follow_job(
     job: RemoteJob,
     *,
     on_out: Callable[[bytes], None],

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _flights_api
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     FlightFileError,

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     BuildCancelledError,
     CoverageIncompleteError,
@@ -34,6 +32,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_downloa
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileRun, TileSet
+from PIL import Image
 from tile_server import Reply, Request, Script, TileServer, good, seed_of, tile_image
 
 TILES = TileSet.from_runs([TileRun(12, y, 100, 104) for y in range(50, 54)])

@@ -15,7 +15,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_archive import cut_archive
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import download_tiles

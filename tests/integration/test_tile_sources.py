@@ -13,7 +13,6 @@ from pathlib import Path
 
 import mercantile
 import pytest
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import TileSourceError
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_archive import cut_archive
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import DownloadLimits, download_tiles

@@ -12,10 +12,6 @@ import mercantile
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pyproj import Geod
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._area import build_area, distance_m, tiles_for_area
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import AreaError, AreaTooLargeError, ExitCode
 from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import (
@@ -28,6 +24,9 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._flight impor
     Waypoint,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._geo import LonLat
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import Geod
 
 WGS84 = Geod(ellps="WGS84")
 

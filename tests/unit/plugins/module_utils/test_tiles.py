@@ -9,9 +9,6 @@ import math
 import mercantile
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._geo import LonLat
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import (
     Tile,
@@ -22,6 +19,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import
     tile_bounds,
     zoom_for_gsd,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 _TILES = st.integers(0, 6).flatmap(
     lambda z: st.tuples(st.just(z), st.integers(0, (1 << z) - 1), st.integers(0, (1 << z) - 1))
