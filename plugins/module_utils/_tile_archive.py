@@ -16,9 +16,11 @@ import json
 import os
 import tempfile
 import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from ._atomic_file import fsync_folder
 from ._errors import CoverageIncompleteError, DownloadError
@@ -203,7 +205,7 @@ def cut_archive(
         center_zoom=zooms[0], center_lon_e7=(west + east) // 2, center_lat_e7=(south + north) // 2,
     )  # fmt: skip
     front = encode_header(header) + root + described + leaves
-    digest = _write(Path(path), front, _bodies(store, in_order, placed))
+    digest = _write(Path(path), front, _Bodies(store, in_order, placed))
     return ArchiveInfo(Path(path), digest, data_offset + end, len(in_order), len(ids))
 
 
@@ -222,35 +224,67 @@ def _entries(ids: List[int], numbers: List[int], offsets: Mapping[int, Tuple[int
     return entries
 
 
-def _bodies(
-    store: TileStore, numbers: Sequence[int], placed: Mapping[int, Tuple[int, int, int, bytes]]
-) -> Iterator[bytes]:
-    damaged: List[int] = []
-    for number in numbers:
-        pack, offset, length, sha256 = placed[number]
-        body = store.read(pack, offset, length)
-        if hashlib.sha256(body).digest() != sha256:
-            damaged.append(number)
-        elif not damaged:
-            yield body
-    if damaged:
-        count = store.forget_bodies(damaged)
-        raise DownloadError(
-            f"{count} tiles in the tile store {store.root} are damaged on the disk",
-            remediation="Run again: exactly these tiles are downloaded anew. Look at the disk's health.",
-        )
+class _Bodies:
+    """The bodies of the archive in blocks, each body checked against its SHA-256."""
+
+    def __init__(
+        self, store: TileStore, numbers: Sequence[int], placed: Mapping[int, Tuple[int, int, int, bytes]]
+    ) -> None:
+        self._store, self._numbers, self._placed = store, numbers, placed
+        self._damaged: List[int] = []
+
+    def blocks(self) -> Iterator[Sequence[int]]:
+        """Numbers of bodies that make about a block together."""
+        start = size = 0
+        for index, number in enumerate(self._numbers):
+            size += self._placed[number][2]
+            if size >= WRITE_BYTES:
+                yield self._numbers[start : index + 1]
+                start, size = index + 1, 0
+        if start < len(self._numbers):
+            yield self._numbers[start:]
+
+    def load(self, numbers: Sequence[int]) -> bytes:
+        """The bytes of a block; after the first damaged body only the damaged ones matter."""
+        parts: List[bytes] = []
+        for number in numbers:
+            pack, offset, length, sha256 = self._placed[number]
+            body = self._store.read(pack, offset, length)
+            if hashlib.sha256(body).digest() != sha256:
+                self._damaged.append(number)
+            parts.append(body)
+        return b"".join(parts)
+
+    def check(self) -> None:
+        """Raise DownloadError where a body was damaged; these are forgotten."""
+        if self._damaged:
+            count = self._store.forget_bodies(self._damaged)
+            raise DownloadError(
+                f"{count} tiles in the tile store {self._store.root} are damaged on the disk",
+                remediation="Run again: exactly these tiles are downloaded anew. Look at the disk's health.",
+            )
 
 
-def _write(path: Path, front: bytes, bodies: Iterator[bytes]) -> str:
-    digest = hashlib.sha256()
+def _write(path: Path, front: bytes, bodies: _Bodies) -> str:
+    """Write, and hash beside it: one thread reads ahead and checks, one hashes the archive, this one writes."""
+    digest = hashlib.sha256(front)
     folder = os.path.dirname(os.path.abspath(path))
     temporary: Optional[str] = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".tmp-")
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            for block in _blocks(front, bodies):
-                digest.update(block)
+        with os.fdopen(descriptor, "wb", buffering=0) as stream, ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(
+            1
+        ) as hasher:
+            _write_all(stream, front)
+            hashed: Optional[Future[None]] = None
+            for block in _ahead(loader, bodies):
+                if hashed is not None:
+                    hashed.result()
+                hashed = hasher.submit(digest.update, block)
                 _write_all(stream, block)
+            if hashed is not None:
+                hashed.result()
+            bodies.check()
             os.fchmod(stream.fileno(), 0o644)
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -267,18 +301,18 @@ def _write(path: Path, front: bytes, bodies: Iterator[bytes]) -> str:
     return digest.hexdigest()
 
 
+def _ahead(loader: ThreadPoolExecutor, bodies: _Bodies) -> Iterator[bytes]:
+    """The blocks in order, two of them loaded ahead."""
+    waiting: Deque[Future[bytes]] = deque()
+    for numbers in bodies.blocks():
+        waiting.append(loader.submit(bodies.load, numbers))
+        if len(waiting) > 2:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def _write_all(stream: BinaryIO, block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[stream.write(view) :]
-
-
-def _blocks(front: bytes, bodies: Iterator[bytes]) -> Iterator[bytes]:
-    pending, size = [front], len(front)
-    for body in bodies:
-        pending.append(body)
-        size += len(body)
-        if size >= WRITE_BYTES:
-            yield b"".join(pending)
-            pending, size = [], 0
-    yield b"".join(pending)

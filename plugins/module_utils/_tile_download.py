@@ -258,7 +258,7 @@ def _read_local(batch: _Batch, source: LocalTileSource, intake: TileIntake, want
                 for outcome in intake.outcomes():
                     _settle(batch, outcome)
                 batch.tick()
-                if intake.backlog < MAX_BACKLOG * 4:
+                if intake.backlog < MAX_BACKLOG:
                     break
                 time.sleep(0.002)
 
@@ -274,7 +274,7 @@ def _fetch_http(batch: _Batch, source: HttpTileSource, intake: TileIntake, wante
                 intake.flush()
                 time.sleep(0.005)
             else:
-                answers, ended = engine.step(requests, may_start=MAX_BACKLOG * 4 - intake.backlog)
+                answers, ended = engine.step(requests, may_start=MAX_BACKLOG - intake.backlog)
                 exhausted = exhausted or ended
             for answer in answers:
                 _take(batch, source, intake, answer)

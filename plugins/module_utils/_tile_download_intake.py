@@ -74,7 +74,7 @@ class TileIntake:
         self._outcomes: Deque[TileOutcome] = deque()
         self._error: Optional[BaseException] = None
         self._taken = self._given = 0
-        count = threads or min(8, max(1, len(os.sched_getaffinity(0)) - 1))
+        count = threads or min(8, len(os.sched_getaffinity(0)))
         self._checkers = [threading.Thread(target=self._check_loop, daemon=True) for _index in range(count)]
         self._storer = threading.Thread(target=self._store_loop, daemon=True)
         for thread in [*self._checkers, self._storer]:

@@ -33,7 +33,7 @@ class DownloadLimits:
         refresh_after_s: tiles older than this are asked again (a 304 costs nothing); None keeps them for good.
         void_after_s: missing and placeholder tiles are asked again after this time.
         max_listed: holes listed one by one in the report.
-        check_threads: threads that decode; None for one less than there are cores.
+        check_threads: threads that decode; None for as many as there are cores, at most 8.
     """
 
     deadline_s: float = 14_400.0
