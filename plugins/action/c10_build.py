@@ -13,12 +13,12 @@ import os
 import shlex
 import signal
 import time
-from typing import Any, Callable, ClassVar, Dict, Iterator, Optional
+from typing import Any, Callable, ClassVar, Dict, Iterator
 
 from ..module_utils._build_stream import BuildStream
-from ..module_utils._errors import BuildCancelledError, CompanionUnreachableError, FailurePhase, RemoteBuildError
+from ..module_utils._errors import BuildCancelledError, FailurePhase, RemoteBuildError
 from ..module_utils._redact import Redactor
-from ..module_utils._remote_job import CommandResult, ConnectionLost, JobLimits, JobSpec, RemoteJob, follow_job
+from ..module_utils._remote_job import JobLimits, JobSpec, RemoteJob, follow_job
 from ..module_utils._remote_job_verdict import build_verdict
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
@@ -60,7 +60,7 @@ class ActionModule(CompanionAction):
             poll_wait_s=arguments["poll_wait_s"],
         )
         redactor = Redactor(run.secrets())
-        job = RemoteJob(self._transport, spec, python=self._python(task_vars))
+        job = RemoteJob(self.job_transport, spec, python=self.companion_python(task_vars))
         out, err = redactor.stream(), redactor.stream()
         with _log_file(run.path(f"builder-{self.host}.ndjson")) as log, _cancelled_by_signals() as guard:
             stream = BuildStream(
@@ -91,21 +91,9 @@ class ActionModule(CompanionAction):
         self.sink.emit("phase", phase=self.phase, text=f"{report['outcome']} in {end.duration_s:.1f} s")
         return {"changed": report["outcome"] == "success", "build": report, "reattached": end.attached}
 
-    def _transport(self, command: str, data: Optional[bytes]) -> CommandResult:
-        try:
-            done = self.shell(command, stdin=data)
-        except CompanionUnreachableError as exc:
-            raise ConnectionLost(exc.message) from None
-        return CommandResult(done.rc, done.stdout, done.stderr)
-
     def _on_link(self, up: bool) -> None:  # noqa: FBT001 - the callback's one fact
         text = "the link is back" if up else "the link is down; the build goes on, waiting for the link"
         self.sink.emit("warning", phase=self.phase, text=text)
-
-    @staticmethod
-    def _python(task_vars: Dict[str, Any]) -> str:
-        given = str(task_vars.get("ansible_python_interpreter") or "")
-        return given if given.startswith("/") else "python3"
 
 
 class _Reporter:

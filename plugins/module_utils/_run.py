@@ -29,7 +29,7 @@ from ._progress import ProgressSink
 from ._report import CacheBuildReport, from_plain, to_plain
 from ._report_fold import fold_journal
 
-__all__ = ["KEPT_RUNS", "Run", "begin_run", "new_run_id", "open_run", "write_report"]
+__all__ = ["KEPT_RUNS", "RUN_ID_PATTERN", "Run", "begin_run", "new_run_id", "open_run", "write_report"]
 
 KEPT_RUNS = 20
 RUN_ID_PATTERN = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"

@@ -11,7 +11,6 @@ import re
 import shlex
 import sys
 import time
-from dataclasses import dataclass
 from typing import Any, ClassVar, Dict, List, Optional
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure
@@ -24,10 +23,11 @@ from ..module_utils._errors import (
     FailurePhase,
     error_types,
 )
+from ..module_utils._remote_job import CommandResult, ConnectionLost
 from ..module_utils._run import Run
 from ._phase_action import PhaseAction
 
-__all__ = ["CommandResult", "CompanionAction", "link_error"]
+__all__ = ["CompanionAction", "link_error"]
 
 NOT_TRUSTED = re.compile(
     r"host key verification failed|identification has changed|host key is known|revoked host key", re.I
@@ -35,15 +35,6 @@ NOT_TRUSTED = re.compile(
 REFUSED = re.compile(r"permission denied|authentication failed|too many authentication failures", re.I)
 FINGERPRINT = re.compile(r"(SHA256:[A-Za-z0-9+/=]{20,})")
 BOOT_RETRY_S = 2.0
-
-
-@dataclass(frozen=True)
-class CommandResult:
-    """What one shell command on the companion said."""
-
-    rc: int
-    stdout: str
-    stderr: str
 
 
 def link_error(host: str, exc: Exception, *, phase: Optional[FailurePhase]) -> CacheBuildError:
@@ -82,6 +73,20 @@ class CompanionAction(PhaseAction):
         except AnsibleConnectionFailure as exc:
             raise link_error(str(self.host), exc, phase=self.phase) from None
         return CommandResult(int(result["rc"]), str(result["stdout"]), str(result["stderr"]))
+
+    def job_transport(self, command: str, data: Optional[bytes]) -> CommandResult:
+        """One command of a remote job; a lost link is an event there, not yet an error."""
+        try:
+            done = self.shell(command, stdin=data)
+        except CompanionUnreachableError as exc:
+            raise ConnectionLost(exc.message) from None
+        return CommandResult(done.rc, done.stdout, done.stderr)
+
+    @staticmethod
+    def companion_python(task_vars: Dict[str, Any]) -> str:
+        """The Python that the inventory names, else the one on the PATH."""
+        given = str(task_vars.get("ansible_python_interpreter") or "")
+        return given if given.startswith("/") else "python3"
 
     def module(self, name: str, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         """Run one of the collection's modules on the companion; its typed failure is raised again here."""

@@ -154,7 +154,8 @@ def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str])
         report = None
     if report is None or report.run_id != run.run_id:
         report = write_report(run)
-    if report.failure_exception_type == BuildLockHeldError.__name__:
+    # A companion's own lock is that companion's failure, and has its row; only this workstation's lock raises.
+    if report.failure_exception_type == BuildLockHeldError.__name__ and not report.companions:
         raise BuildLockHeldError(str(report.failure_message))
     if report.exit_code == ExitCode.UNEXPECTED:
         raise UnexpectedRunError(f"{report.failure_exception_type}: {report.failure_message}", report)

@@ -246,7 +246,7 @@ def test_a_second_workstation_is_told_who_is_at_work(
         other = {**settings, "cache_staging_root": str(tmp_path / "other" / "staging")}
         (tmp_path / "other").mkdir()
         report = build(other, companion)
-        assert report.outcome is CacheBuildOutcome.FAILURE
+        assert (report.exit_code, report.failure_exception_type) == (50, "BuildLockHeldError")
         assert "run 20" in str(report.failure_message), report.failure_message
         out, _err = first.communicate(timeout=100)
     assert json.loads(out)["outcome"] == "success"
