@@ -13,13 +13,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 import PIL
 from PIL import features as pil_features
 
 from . import _gates
+from ._cache import DescriptorCache
 from ._errors import BuildCancelled, BuilderError
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._heads import Head, open_head
@@ -87,6 +88,26 @@ def empty_report(run_id: str, nonce: str) -> Dict[str, Any]:
         "warnings": [],
         "versions": {"builder": __version__, "python": platform.python_version()},
     }
+
+
+def described(
+    archive: PmtilesReader, screened: Screened, plan: Plan, head: Head, which: Sequence[int], *, min_valid_ratio: float
+) -> Iterator[Tuple[int, Any, Any]]:
+    """Cut and describe the windows `which` in batches.
+
+    Yields:
+        (position of the batch in `which`, descriptors, shares of imagery); windows with too little imagery have a zero
+        descriptor.
+    """
+    cache = TileCache(archive, screened)
+    for first in range(0, len(which), _BATCH):
+        cut = [cut_window(plan.windows[k], cache, plan.tile_px, head.window_px) for k in which[first : first + _BATCH]]
+        shares = np.array([share for _picture, share in cut], dtype=np.float32)
+        rows = np.zeros((len(cut), head.dim), dtype=np.float32)
+        good = np.flatnonzero(shares >= min_valid_ratio)
+        if len(good):
+            rows[good] = head.describe(np.stack([cut[g][0] for g in good]))
+        yield first, rows, shares
 
 
 class Build:
@@ -418,29 +439,29 @@ class Build:
             str(self.request.work_dir / "raw.npy"), mode="w+", dtype=np.float32, shape=(count, head.dim)
         )
         shares = np.zeros(count, dtype=np.float32)
-        cache = TileCache(archive, screened)
-        done = 0
-        pending: List[int] = []
-        pictures: List[Any] = []
-
-        def flush() -> None:
-            if pending:
-                raw[pending] = head.describe(np.stack(pictures))
-                pending.clear()
-                pictures.clear()
-
-        for k, window in enumerate(plan.windows):
-            picture, share = cut_window(window, cache, plan.tile_px, head.window_px)
-            shares[k] = share
-            if share >= self.request.settings.min_valid_ratio:
-                pending.append(k)
-                pictures.append(picture)
-                if len(pending) == _BATCH:
-                    flush()
-            done += 1
-            self.voice.progress(done, count, "windows")
-        flush()
-        self.report["windows"]["planned"] = count
+        folder = self.request.descriptor_cache_dir or self.request.work_dir / "descriptors"
+        store = DescriptorCache(folder, model_sha256=head.sha256, dim=head.dim)
+        try:
+            todo: List[int] = []
+            for k, digest in enumerate(digests):
+                if digest in store:
+                    raw[k], shares[k] = store.get(digest)
+                else:
+                    todo.append(k)
+            self.report["windows"].update(planned=count)
+            reused = count - len(todo)
+            self.voice.progress(reused, count, "windows")
+            for first, pictures, part in described(
+                archive, screened, plan, head, todo, min_valid_ratio=self.request.settings.min_valid_ratio
+            ):
+                ks = todo[first : first + len(part)]
+                store.add([(digests[k], float(share), row) for k, share, row in zip(ks, part, pictures)])
+                raw[ks], shares[ks] = pictures, part
+                self.voice.progress(reused + first + len(part), count, "windows")
+            self._fresh = np.zeros(count, dtype=bool)
+            self._fresh[todo] = True
+        finally:
+            store.close()
         return raw, shares
 
     def _stage(
@@ -460,7 +481,8 @@ class Build:
         kept = np.flatnonzero(featured)
         windows = self.report["windows"]
         windows["excluded"] = len(shares) - len(kept)
-        windows["described"] = len(kept) - windows["reused"]
+        windows["described"] = int(self._fresh[kept].sum())
+        windows["reused"] = len(kept) - windows["described"]
         if len(kept) < 2:
             raise BuilderError(
                 "nothing_to_describe",
@@ -472,8 +494,8 @@ class Build:
         figures, findings = _gates.degeneracy(compact)
         self.report["quality"].update(figures)
         self._act_on(findings)
-        mean, basis = fit_pca(compact, settings.dims)
-        if len(kept) <= settings.dims:
+        basis = fit_pca(compact, settings.dims)
+        if len(kept) < settings.dims:
             self.voice.warn(
                 "pca_few_rows",
                 "%d windows give %d axes instead of %d; nothing is lost" % (len(kept), basis.shape[1], settings.dims),
@@ -482,7 +504,7 @@ class Build:
         facts = np.zeros(len(kept), dtype=META_DTYPE)
         for start in range(0, len(kept), 4096):
             stop = min(start + 4096, len(kept))
-            coded[start:stop], facts["inv_length"][start:stop] = quantise(project(compact[start:stop], mean, basis))
+            coded[start:stop], facts["inv_length"][start:stop] = quantise(project(compact[start:stop], basis))
         latitude = self._windows_latitude(plan)
         for row, k in enumerate(kept):
             window = plan.windows[k]
@@ -502,7 +524,6 @@ class Build:
         save_array(self._staged / "rows.npy", coded)
         save_array(self._staged / "meta.npy", facts)
         save_array(self._staged / "blocks.npy", blocks)
-        save_array(self._staged / "pca_mean.npy", mean)
         save_array(self._staged / "pca_basis.npy", basis)
         coverage = self._describable(area, plan, kept)
         self.report["coverage"]["describable_ratio"] = coverage
@@ -612,4 +633,4 @@ class Build:
         }
 
 
-__all__ += ["BuildCancelled", "decoder_version"]
+__all__ += ["BuildCancelled", "decoder_version", "described"]

@@ -32,6 +32,7 @@ EXIT_CODES: Dict[str, int] = {
     "output_unwritable": 4,
     "disk_full": 4,
     "busy": 4,
+    "cache_damaged": 4,
     "out_of_memory": 4,
     "cancelled": 5,
     "internal": 1,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -109,10 +109,10 @@ def open_head(model_id: str, *, threads: int = 1, provider: str = "cpu") -> Head
     Raises:
         BuilderError: `model_unavailable`, `model_invalid`, `bad_request`.
     """
-    makers: Dict[str, Callable[[], Head]] = {"orb-vlad": OrbVlad}
-    maker = makers.get(model_id)
-    if maker is None:
-        raise BuilderError(
-            "bad_request", "the model %r is not known" % model_id, hint="known: " + ", ".join(sorted(makers))
-        )
-    return maker()
+    if model_id == "orb-vlad":
+        return OrbVlad()
+    if model_id == "lite0-vlad":
+        from ._lite0 import Lite0Vlad
+
+        return Lite0Vlad(threads=threads)
+    raise BuilderError("bad_request", "the model %r is not known" % model_id, hint="known: lite0-vlad, orb-vlad")

@@ -22,7 +22,7 @@ from ._errors import BuilderError
 from ._geo import lonlat_of, mercator_of, mercator_stretch
 from ._pack import project
 from ._version import INDEX_SCHEMA
-from ._windows import fill_nodata
+from ._windows import resample
 
 __all__ = ["META_DTYPE", "NEAR_BLOCK_ROWS", "Index", "Match", "Near", "open_index", "verify_files"]
 
@@ -116,8 +116,9 @@ def verify_files(path: Path) -> Dict[str, Any]:
 class Index:
     """An open index. `open_index` makes one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, threads: int = 1) -> None:
         self.path = path
+        self._threads = threads
         self.meta = _load_json(path / "index.json")
         if self.meta.get("schema_version") != INDEX_SCHEMA:
             raise BuilderError("index_invalid", "%s is not an index of a kind this version knows" % path)
@@ -125,7 +126,6 @@ class Index:
             self._rows = np.load(path / "rows.npy", mmap_mode="r", allow_pickle=False)
             self.rows_meta = np.load(path / "meta.npy", mmap_mode="r", allow_pickle=False)
             self._blocks = np.load(path / "blocks.npy", allow_pickle=False)
-            self._mean = np.load(path / "pca_mean.npy", allow_pickle=False)
             self._basis = np.load(path / "pca_basis.npy", allow_pickle=False)
             self._ranges = [tuple(scale["rows"]) for scale in self.meta["scales"]]
             self._sides_m = [float(scale["side_m"]) for scale in self.meta["scales"]]
@@ -137,7 +137,7 @@ class Index:
             self._rows.dtype != np.int8
             or self.rows_meta.dtype != META_DTYPE
             or self.rows_meta.shape != (n,)
-            or self._basis.shape != (len(self._mean), self._rows.shape[1])
+            or self._basis.shape != (self.meta["model"]["dim"], self._rows.shape[1])
             or self._blocks.shape != (-(-n // NEAR_BLOCK_ROWS), 4)
         ):
             raise BuilderError("index_invalid", "the index %s has files that do not fit each other" % path)
@@ -156,7 +156,7 @@ class Index:
         if self._head is None:
             from ._heads import open_head
 
-            head = open_head(self.meta["model"]["id"])
+            head = open_head(self.meta["model"]["id"], threads=self._threads)
             if head.sha256 != self.meta["model"]["sha256"]:
                 raise BuilderError(
                     "model_invalid",
@@ -180,7 +180,7 @@ class Index:
         Returns:
             Best first; equal scores in row order.
         """
-        query = project(np.asarray(raw, dtype=np.float32).reshape(1, -1), self._mean, self._basis)[0]
+        query = project(np.asarray(raw, dtype=np.float32).reshape(1, -1), self._basis)[0]
         best_rows: Any = np.empty(0, dtype=np.int64)
         best_scores: Any = np.empty(0, dtype=np.float32)
         for start, stop in self._spans(near, scales):
@@ -296,8 +296,7 @@ def upright_crop(picture: Image.Image, heading_deg: float, side_px: float, size_
     # PIL turns counter-clockwise for positive angles; a picture taken on heading h is turned clockwise by h
     turned = picture.convert("RGBA").crop(box).rotate(-heading_deg, resample=2)
     start = reach - side // 2
-    canvas = np.asarray(turned.crop((start, start, start + side, start + side)))
-    return fill_nodata(canvas, size_px)[0]
+    return resample(np.asarray(turned.crop((start, start, start + side, start + side))), size_px)[0]
 
 
 def _picture(image: Any) -> Image.Image:

@@ -13,44 +13,42 @@ from ._vlad import BLOCK_ROWS, block_matmul, unit_rows
 __all__ = ["fit_pca", "project", "quantise"]
 
 
-def fit_pca(raw: Any, dims: int) -> Tuple[Any, Any]:
-    """Principal axes of the rows.
+def fit_pca(raw: Any, dims: int) -> Any:
+    """Principal axes of the rows about the origin.
+
+    Not about the mean: centring on one small map takes away what its places share with a picture of them from another
+    season, and cost 10 to 20 points of R@1 on real photos.
 
     Args:
-        raw: n x d, may be a memory map; read in blocks, twice.
-        dims: axes wanted; at most n - 1 and d are found.
+        raw: n x d, may be a memory map; read in blocks.
+        dims: axes wanted; at most n and d are found.
 
     Returns:
-        (mean of d, basis of d x k), float32. Each axis' largest component is positive.
+        basis of d x k float32. Each axis' largest component is positive.
     """
     n, d = raw.shape
-    total = np.zeros(d, dtype=np.float64)
-    for start in range(0, n, BLOCK_ROWS):
-        total += np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64).sum(axis=0)
-    mean = total / n
-    keep = max(1, min(dims, d, n - 1))
+    keep = max(1, min(dims, d, n))
     if n <= d:
         # the small side: eigenvectors of the rows' inner products
-        centred = np.asarray(raw, dtype=np.float64) - mean
-        values, vectors = np.linalg.eigh(centred @ centred.T)
-        order = np.argsort(values)[::-1][:keep]
-        basis = centred.T @ vectors[:, order]
+        rows = np.asarray(raw, dtype=np.float64)
+        values, vectors = np.linalg.eigh(rows @ rows.T)
+        basis = rows.T @ vectors[:, np.argsort(values)[::-1][:keep]]
         basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
     else:
         scatter = np.zeros((d, d), dtype=np.float64)
         for start in range(0, n, BLOCK_ROWS):
-            part = np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64) - mean
+            part = np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64)
             scatter += part.T @ part
         values, vectors = np.linalg.eigh(scatter)
         basis = vectors[:, np.argsort(values)[::-1][:keep]]
     top = np.argmax(np.abs(basis), axis=0)
     basis = basis * np.where(basis[top, np.arange(basis.shape[1])] < 0, -1.0, 1.0)
-    return mean.astype(np.float32), np.ascontiguousarray(basis, dtype=np.float32)
+    return np.ascontiguousarray(basis, dtype=np.float32)
 
 
-def project(raw: Any, mean: Any, basis: Any) -> Any:
+def project(raw: Any, basis: Any) -> Any:
     """n x k float32 unit rows."""
-    return unit_rows(block_matmul(np.asarray(raw, dtype=np.float32) - mean, basis)).astype(np.float32)
+    return unit_rows(block_matmul(np.asarray(raw, dtype=np.float32), basis)).astype(np.float32)
 
 
 def quantise(rows: Any) -> Tuple[Any, Any]:

@@ -91,7 +91,7 @@ class PmtilesReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = open(path, "rb")
+            self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise BuilderError(
                 "archive_missing",
@@ -222,7 +222,7 @@ class PmtilesReader:
             try:
                 with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
                     return stream.read(16 * 1024 * 1024)
-            except Exception:  # a damaged tile is a verdict of the screen, not a failure of the archive
+            except Exception:  # noqa: BLE001 - a damaged tile is a verdict of the screen, not a failure of the archive
                 return b""
         return data
 

@@ -166,6 +166,17 @@ def _apart(keys: List[Key]) -> bool:
     return bool(by_zoom) and max(by_zoom.values()) >= _PLACEHOLDER_PLACES
 
 
+def _mark_nodata(pixels: Any) -> Any:
+    """RGBA as decoded -> RGB if all of it is imagery, else RGBA with alpha 0 where it is transparent or black."""
+    seen = (pixels[..., 0] > NODATA_LEVEL) | (pixels[..., 1] > NODATA_LEVEL) | (pixels[..., 2] > NODATA_LEVEL)
+    seen &= pixels[..., 3] > 127
+    if seen.all():
+        return np.ascontiguousarray(pixels[..., :3])
+    marked = pixels.copy()
+    marked[..., 3] = np.where(seen, 255, 0)
+    return marked
+
+
 class TileCache:
     """Decoded tiles, the least recently used dropped first."""
 
@@ -176,7 +187,7 @@ class TileCache:
         self._held: OrderedDict[Key, Any] = OrderedDict()
 
     def get(self, key: Key) -> Optional[Any]:
-        """RGBA pixels of a usable tile, or None."""
+        """Pixels of a usable tile, or None: RGB, or RGBA with alpha 0 where there is no imagery."""
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
@@ -184,6 +195,7 @@ class TileCache:
         pixels = None
         if tile is not None:
             pixels, _reason = decode_tile(self._archive.read(tile.offset, tile.length))
+            pixels = None if pixels is None else _mark_nodata(pixels)
         self._held[key] = pixels
         if len(self._held) > self._capacity:
             self._held.popitem(last=False)

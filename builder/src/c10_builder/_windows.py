@@ -19,7 +19,7 @@ from PIL import Image
 from ._errors import BuilderError
 from ._geo import WORLD_M, Polygons, hilbert_keys, lonlat_of, mercator_stretch
 from ._request import Camera, Settings
-from ._screen import NODATA_LEVEL, Screened, TileCache
+from ._screen import Screened, TileCache
 
 __all__ = ["Plan", "Scale", "Window", "cut_window", "ladder_sides_m", "make_plan", "window_digest"]
 
@@ -217,29 +217,40 @@ def cut_window(window: Window, cache: TileCache, tile_px: int, size_px: int) -> 
         which makes neither corners nor edges of its own.
     """
     side = window.scale.side_px
-    canvas = np.zeros((side, side, 4), dtype=np.uint8)
-    for key in window.tiles(tile_px):
-        pixels = cache.get(key)
+    pieces = [(key, cache.get(key)) for key in window.tiles(tile_px)]
+    # most windows lie wholly in imagery, and three channels without a mask are much the cheaper to cut
+    whole = all(pixels is not None and pixels.shape[2] == 3 for _key, pixels in pieces)
+    canvas = np.zeros((side, side, 3 if whole else 4), dtype=np.uint8)
+    for key, pixels in pieces:
         if pixels is None:
             continue
         left, top = key[1] * tile_px - window.x_px, key[2] * tile_px - window.y_px
         x0, y0, x1, y1 = max(0, left), max(0, top), min(side, left + tile_px), min(side, top + tile_px)
-        canvas[y0:y1, x0:x1] = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-    return fill_nodata(canvas, size_px)
+        part = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
+        canvas[y0:y1, x0:x1, : part.shape[2]] = part
+        if part.shape[2] < canvas.shape[2]:
+            canvas[y0:y1, x0:x1, 3] = 255
+    return resample(canvas, size_px)
 
 
-def fill_nodata(canvas: Any, size_px: int) -> Tuple[Any, float]:
-    """Resample an RGBA square and fill what is transparent or black; see `cut_window`."""
-    valid = (canvas[..., 3] > 127) & (canvas[..., :3].max(axis=2) > NODATA_LEVEL)
-    share = float(valid.mean())
-    rgb = canvas[..., :3]
-    if share < 1.0:
-        rgb = rgb.copy()
-        rgb[~valid] = np.round(rgb[valid].mean(axis=0)).astype(np.uint8) if share > 0 else 0
-    image = Image.fromarray(np.ascontiguousarray(rgb))
+def resample(canvas: Any, size_px: int) -> Tuple[Any, float]:
+    """Resample a square (RGB, or RGBA with alpha 0 for "no data") and fill what is empty; see `cut_window`."""
+    image = Image.fromarray(canvas)
+    factor = image.width // size_px
+    if factor >= 2:
+        image = image.reduce(factor)
     if image.size != (size_px, size_px):
-        image = image.resize((size_px, size_px), Image.Resampling.BICUBIC if hasattr(Image, "Resampling") else 3)
-    return np.asarray(image), share
+        # Pillow weighs colour by alpha here, so that nothing dark bleeds in from where there is no imagery
+        image = image.resize((size_px, size_px), 3)
+    pixels = np.asarray(image)
+    if pixels.shape[2] == 3:
+        return pixels, 1.0
+    valid = pixels[..., 3] > 127
+    share = float(np.count_nonzero(valid)) / valid.size
+    rgb = pixels[..., :3].copy()
+    if share < 1.0:
+        rgb[~valid] = np.round(rgb[valid].mean(axis=0)).astype(np.uint8) if share > 0 else 0
+    return rgb, share
 
 
 def window_digest(window: Window, screened: Screened, prefix: bytes) -> bytes:
@@ -264,4 +275,4 @@ def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield items[start : start + size]
 
 
-__all__ += ["batches", "fill_nodata", "tiles_of_area"]
+__all__ += ["batches", "resample", "tiles_of_area"]
