@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of the reference that is made from the code: settings, commands, exit codes, schemas of the reports.
+
+`python -m tools.reference` writes what is out of date; with `--check` it says what is, and ends with status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _config, _errors, _report
+from pydantic import TypeAdapter
+
+from operator_tool import _cli, _cli_options
+
+__all__ = ["documents", "main", "out_of_date"]
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MADE = "<!-- Made by `make docs` from the code; changes here are lost. -->\n"
+SCHEMAS = (
+    _report.CacheBuildReport,
+    _report.CompanionReport,
+    _report.DownloadBatchReport,
+    _report.FlightResolveReport,
+    _report.RemoteBuildReport,
+)
+TERMINAL_WIDTH = 100
+
+
+def documents(root: Path = DOCS) -> dict[Path, str]:
+    """Every made file with what it should hold."""
+    made = {
+        root / "reference" / "settings.md": settings_page(),
+        root / "reference" / "cli.md": cli_page(),
+        root / "reference" / "exit-codes.md": exit_codes_page(),
+    }
+    for cls in SCHEMAS:
+        made[root / "schemas" / f"{cls.__name__}.schema.json"] = schema(cls)
+    return made
+
+
+def out_of_date(root: Path = DOCS) -> list[Path]:
+    """The made files that are missing or hold something else."""
+    return [path for path, text in documents(root).items() if not path.is_file() or path.read_text("utf-8") != text]
+
+
+def _cell(text: object) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _table(*rows: tuple[object, ...]) -> str:
+    head, *body = rows
+    lines = [head, tuple("---" for _ in head), *body]
+    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _default(item: Field[Any]) -> str:
+    if item.default is None:
+        return "none"
+    if isinstance(item.default, tuple):
+        return "`" + ",".join(map(str, item.default)) + "`"
+    return "none" if item.default is MISSING else f"`{item.default}`"
+
+
+def settings_page() -> str:
+    """The fields of `PreflightConfig`."""
+    flags = {name: flag for flag, name, _metavar, _text in _cli_options.SETTING_FLAGS}
+    rows = [
+        (f"`{item.name}`", f"`{flags[item.name]}`" if item.name in flags else "", _default(item), item.metadata["help"])
+        for item in fields(_config.PreflightConfig)
+    ]
+    secrets = " and ".join(f"`{name}`" for name in _config.SECRET_NAMES)
+    prefix = _config.ENVIRONMENT_PREFIX
+    return (
+        f"# Settings\n\n{MADE}\n"
+        f"A setting may be given in these places, the strongest first:\n\n"
+        f"1. a flag of `operator-tool`: the one named below, or `--set NAME=VALUE`; or a variable of the playbook;\n"
+        f"2. `{prefix}<NAME>` in the environment;\n"
+        f"3. a settings file: the one named by `--config`, by `{prefix}CONFIG`, or `{_config.CONFIG_FILENAME}` in the\n"
+        f"   working folder. Relative paths in it count from its own folder.\n\n"
+        f"An unknown setting is refused.\n\n"
+        f"The secrets {secrets} are no settings. Each is read from the file\n"
+        f"that its setting `…_file` names, which only you may read (`chmod 600`), or, last, from `{prefix}<NAME>`.\n"
+        f"A settings file that holds one is refused.\n\n"
+    ) + _table(("setting", "flag", "default", "meaning"), *rows)
+
+
+def _commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, click.Command, click.Context]]:
+    context = click.Context(command, info_name=" ".join(words), terminal_width=TERMINAL_WIDTH)
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            yield from _commands(command.commands[name], (*words, name))
+    else:
+        yield " ".join(words), command, context
+
+
+def cli_page() -> str:
+    """The commands of `operator-tool`; the options that many share once."""
+    settings = {flag for flag, _name, _metavar, _text in _cli_options.SETTING_FLAGS} | {"--set", "--config"}
+    shared: dict[str, tuple[str, str]] = {}
+    sections = []
+    for name, command, context in _commands(_cli.cli, ("operator-tool",)):
+        rows, takes_settings = [], False
+        for parameter in command.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is None or not record[1] or "--help" in parameter.opts:
+                continue
+            row = (f"`{record[0]}`", record[1])
+            if set(parameter.opts) & settings:
+                takes_settings = True
+                shared[parameter.opts[0]] = row
+            else:
+                rows.append(row)
+        pieces = " ".join(command.collect_usage_pieces(context))
+        text = (command.help or "").strip()
+        more = "\nAlso takes the [settings](#settings).\n" if takes_settings else ""
+        sections.append(f"## {name}\n\n`{name} {pieces}`\n\n{text}\n\n" + _table(("option", "meaning"), *rows) + more)
+    return (
+        f"# Commands\n\n{MADE}\n"
+        "`operator-tool --version` says the release; every command takes `--help`. Results go to stdout, progress and\n"
+        "errors to stderr. How a command ends is in [exit-codes.md](exit-codes.md).\n\n"
+        + "\n".join(sections)
+        + "\n## Settings\n\nFlags for [settings](settings.md), the same for every command that takes them.\n\n"
+        + _table(("option", "meaning"), *shared.values())
+    )
+
+
+def exit_codes_page() -> str:
+    """The exit codes with the errors that carry them, and the next step that each proposes."""
+    # A class without a code of its own only gathers others.
+    kinds = sorted(
+        (cls for cls in _errors.error_types().values() if cls.code is not _errors.ExitCode.UNEXPECTED),
+        key=lambda cls: (int(cls.code), cls.__name__),
+    )
+    rows = []
+    for code in _errors.ExitCode:
+        raised = [cls for cls in kinds if cls.code is code]
+        rows.append((int(code), f"`{code.name}`", ", ".join(f"`{cls.__name__}`" for cls in raised)))
+    steps = [
+        (f"`{cls.__name__}`", int(cls.code), cls.phase.value if cls.phase else "", _yes(cls.retryable), cls.remediation)
+        for cls in kinds
+    ]
+    phases = ", ".join(f"`{phase.value}`" for phase in _errors.FailurePhase)
+    return (
+        f"# Exit codes and errors\n\n{MADE}\n"
+        "`operator-tool` ends with one of these; they do not change between releases. What to do about each is in\n"
+        "[troubleshooting.md](../troubleshooting.md). `ansible-playbook` has exit codes of its own: read `exit_code`\n"
+        "in the report there.\n\n"
+        + _table(("code", "name", "`failure_exception_type` in the report"), *rows)
+        + "\n## Errors\n\nThe next step is the usual one; an error may carry a better one. Retryable means that the\n"
+        "same run may well succeed a moment later.\n\n"
+        + _table(("error", "code", "phase", "retryable", "next step"), *steps)
+        + f"\nPhases, in the order of the work: {phases}.\n"
+    )
+
+
+def _yes(value: bool) -> str:  # noqa: FBT001
+    return "yes" if value else ""
+
+
+def schema(cls: type) -> str:
+    """The JSON Schema of a report as it is written: every key is there."""
+    made = TypeAdapter(cls).json_schema(mode="serialization")
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **made}, indent=2) + "\n"
+
+
+def main(arguments: list[str] | None = None, *, say: Callable[[str], None] = print) -> int:
+    """Write or check the made files."""
+    parser = argparse.ArgumentParser(prog="python -m tools.reference", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a file is out of date")
+    parser.add_argument("--docs", type=Path, default=DOCS, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    made = documents(options.docs)
+    for path in (stale := out_of_date(options.docs)):
+        if options.check:
+            say(f"{path} is out of date: run `make docs`")
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(made[path], encoding="utf-8")
+            say(f"wrote {path}")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
