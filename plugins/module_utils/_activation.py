@@ -115,6 +115,10 @@ def activate(
             current = root.link_target("current")
             floor = root.counter_floor()
             if current == name:
+                if os.path.isdir(sealed_path):
+                    # Something else than what is current was asked for, under the grant of what is current.
+                    with open_folder(sealed_path) as folder_fd:
+                        _check_content(folder_fd, grant)
                 with open_generation(root.path, str(name)) as folder_fd:
                     _check_content(folder_fd, grant)
             elif grant.counter <= floor:

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional
 from ._activation import activate
 from ._activation_garbage import collect_garbage
 from ._activation_lock import check_token, exclusive
-from ._activation_rollback import copy_generation
+from ._activation_rollback import roll_back
 from ._activation_seal import seal_build
 from ._activation_state import DEFAULT_ROOT, CacheRoot
 from ._errors import CacheBuildError
@@ -83,18 +83,16 @@ def _perform(options: Any) -> str:
         with exclusive(root):
             check_token(root, "collect-garbage", None)
             return "\n".join(f"removed {name}" for name in collect_garbage(root)) or "nothing to remove"
-    sealed_path = getattr(options, "sealed", None)
-    if sealed_path is None:
-        sealed_path = root.join("work", f"rollback-{options.run_id}")
-        copy_generation(root, options.generation, target_path=sealed_path)
-    done = activate(
-        root,
-        sealed_path=sealed_path,
-        run_id=options.run_id,
-        token=options.token,
-        grant_text=_read(options.grant) or b"",
-        signature=_read(options.signature),
-    )
+    common: Dict[str, Any] = {
+        "run_id": options.run_id,
+        "token": options.token,
+        "grant_text": _read(options.grant) or b"",
+        "signature": _read(options.signature),
+    }
+    if options.verb == "rollback":
+        done = roll_back(root, generation=options.generation, **common)
+    else:
+        done = activate(root, sealed_path=options.sealed, **common)
     return f"ACK {done.generation}"
 
 
@@ -105,7 +103,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         sys.stdout.write(_perform(options) + "\n")
         sys.stdout.flush()
     except CacheBuildError as exc:
-        sys.stderr.write(f"REFUSED {reason_of(exc).value}: {exc.message}\n")
+        said = exc.message.encode("unicode_escape").decode("ascii")
+        sys.stderr.write(f"REFUSED {reason_of(exc).value}: {said}\n")
         return 1
     except OSError as exc:
         sys.stderr.write(f"REFUSED {Reason.STORAGE.value}: {exc}\n")

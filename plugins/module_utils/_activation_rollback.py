@@ -11,15 +11,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
-from ._activation import storage_errors
+from ._activation import Activation, activate, storage_errors
 from ._activation_state import CacheRoot, GenerationName
 from ._errors import CacheVerifyError
 from ._generation import open_folder, open_generation, read_manifest, verify_files
 from ._generation_faults import Reason, refuse
 from ._manifest import MANIFEST_NAME
 
-__all__ = ["copy_generation"]
+__all__ = ["copy_generation", "roll_back"]
+
+
+def roll_back(root: CacheRoot, *, generation: str, run_id: str, grant_text: bytes, **options: Any) -> Activation:
+    """Activate a copy of an old generation; see `activate` for the options and errors."""
+    target_path = root.join("work", f"rollback-{run_id}")
+    copy_generation(root, generation, target_path=target_path)
+    try:
+        return activate(root, sealed_path=target_path, run_id=run_id, grant_text=grant_text, **options)
+    finally:
+        shutil.rmtree(target_path, ignore_errors=True)
 
 
 def copy_generation(root: CacheRoot, generation: str, *, target_path: str) -> str:

@@ -72,10 +72,12 @@ def write_valid_until(path: str, answer: TakeoffAnswer, *, now_epoch_s: float, h
 
 def _line(answer: TakeoffAnswer) -> str:
     if answer.go:
-        return (
-            f"GO {answer.generation} flight {answer.flight_id} vehicle {answer.vehicle_id} until {answer.valid_until}"
-        )
-    return f"NO-GO {answer.reason}: {answer.message}"
+        who = f"flight {answer.flight_id} vehicle {answer.vehicle_id}"
+        text = f"GO {answer.generation} {who} until {answer.valid_until}"
+    else:
+        text = f"NO-GO {answer.reason}: {answer.message}"
+    # Names come from files and callers: nothing of them may steer a terminal or forge a second line.
+    return text.encode("unicode_escape").decode("ascii")
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -106,7 +108,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
                 os.unlink(options.valid_until)
     text = json.dumps(asdict(answer), sort_keys=True) if options.json else _line(answer)
     try:
-        sys.stdout.write(text.encode("ascii", "backslashreplace").decode() + "\n")
+        sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except OSError:
         return NO_GO

@@ -96,7 +96,7 @@ cache:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._activation import activate
-from ..module_utils._activation_rollback import copy_generation
+from ..module_utils._activation_rollback import roll_back
 from ..module_utils._activation_state import CacheRoot
 from ..module_utils._cache_program import install_programs
 from ..module_utils._generation_door import COMMON_OPTIONS, reported
@@ -121,19 +121,17 @@ def main() -> None:
     options = module.params
     root = CacheRoot(options["root"], options["trust_dir"])
     with reported(module):
-        sealed_path = options["sealed_path"]
-        if sealed_path is None:
-            sealed_path = root.join("work", f"rollback-{options['run_id']}")
-            copy_generation(root, options["rollback_to"], target_path=sealed_path)
-        done = activate(
-            root,
-            sealed_path=sealed_path,
-            run_id=options["run_id"],
-            token=options["token"],
-            grant_text=options["grant"].encode(),
-            signature=options["signature"].encode() if options["signature"] else None,
-            vehicle_id=options["vehicle_id"],
-        )
+        common = {
+            "run_id": options["run_id"],
+            "token": options["token"],
+            "grant_text": options["grant"].encode(),
+            "signature": options["signature"].encode() if options["signature"] else None,
+            "vehicle_id": options["vehicle_id"],
+        }
+        if options["sealed_path"] is None:
+            done = roll_back(root, generation=options["rollback_to"], **common)
+        else:
+            done = activate(root, sealed_path=options["sealed_path"], **common)
         cache = {
             "generation": done.generation,
             "content_id": done.content_id,
