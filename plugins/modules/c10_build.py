@@ -12,13 +12,13 @@ module: c10_build
 short_description: Run the C10 builder on a companion and follow it
 version_added: "0.1.0"
 description:
-  - Starts the builder as a detached job (a systemd unit of its own, or a process session where there is no systemd), follows
-    its output live, and takes its report.
+  - Starts the builder as a detached job (a systemd unit of its own, or a process session where there is no systemd),
+    follows its output live, and takes its report.
   - The job outlives the link. After a cut it is followed on from the same byte; the same run started again
     re-attaches to it.
   - A signal, or the end of ansible-playbook, cancels the job with every process that it started.
-  - Success means that the builder exited 0, that its report is the last line, of this run and valid, and that no process
-    is left.
+  - Success means that the builder exited 0, that its report is the last line, of this run and valid, and that no
+    process is left.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Tuple
 
 from ._errors import BuilderError
 
@@ -93,7 +93,7 @@ class Settings:
     ladder_below: int = 1
     ladder_above: int = 1
 
-    _LIMITS = {
+    _LIMITS: ClassVar[Dict[str, Tuple[float, float]]] = {
         "threads": (0, 64),
         "max_windows": (1, 20_000_000),
         "dims": (8, 1024),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -85,7 +86,7 @@ def _build(request_path: Path) -> int:
         )
     except MemoryError:
         failure = BuilderError("out_of_memory", "memory ran out", hint="stop other programs, or split the area")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a bug is reported like any failure, and its traceback goes to people
         traceback.print_exc(file=sys.stderr)
         failure = BuilderError(
             "internal",
@@ -107,10 +108,8 @@ def _build(request_path: Path) -> int:
         print("c10-builder: %s" % failure.message, file=sys.stderr)
     line = voice.report(report)
     if work_dir is not None:
-        try:
+        with contextlib.suppress(OSError):
             (work_dir / "report.json").write_bytes(line)
-        except OSError:
-            pass
     if failure is not None:
         return failure.exit_code
     return 1 if voice.broken else 0
@@ -161,7 +160,7 @@ def _other(options: argparse.Namespace) -> Dict[str, Any]:
     rows: List[Dict[str, Any]] = []
     for match in matches:
         row = asdict(match)
-        rows.append({key: (None if value != value else value) for key, value in row.items()})
+        rows.append({key: (None if value != value else value) for key, value in row.items()})  # noqa: PLR0124 - NaN
     return {"matches": rows}
 
 
