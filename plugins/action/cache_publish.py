@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional
 
 from ..module_utils._build_request import canonical_json
 from ..module_utils._errors import FailurePhase
+from ..module_utils._flight_source import check_flight_unchanged
 from ..module_utils._grant import Grant
 from ..module_utils._run import Run
 from ..module_utils._ssh_signature import sign_text
@@ -46,6 +47,9 @@ class ActionModule(CompanionAction):
             now_epoch_s=time.time(),
             valid_for_s=run.config.grant_valid_h * 3600,
         ).to_text()
+        warning = check_flight_unchanged(run.load_flight(), run.config)
+        if warning:
+            run.journal.record("warning", phase=self.phase, host=self.host, text=warning)
         activated = self.module(
             "cache_activate",
             {

@@ -57,7 +57,9 @@ class PreflightConfig:
     max_leg_m: float = _described(
         100_000.0, "Longest leg between two vertices, in metres; more is taken for a stray vertex."
     )
-    zooms: Tuple[int, ...] = _described((16, 17, 18), "Zoom levels of the tiles, as 16,17,18 or 16-18.")
+    zooms: Tuple[int, ...] = _described(
+        (), "Zoom levels of the tiles, as 16,17,18 or 16-18; auto chooses them from the camera and its height."
+    )
     max_tiles: int = _described(200_000, "Largest number of tiles for one flight.")
     satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
@@ -115,8 +117,8 @@ class PreflightConfig:
             )
         if not 1.0 <= self.camera_hfov_deg <= 170.0:
             raise SettingsError(f"camera_hfov_deg is {self.camera_hfov_deg}: give degrees from 1 to 170")
-        if not self.zooms or any(not 0 <= zoom <= 24 for zoom in self.zooms):
-            raise SettingsError(f"zooms are {list(self.zooms)}: give at least one from 0 to 24")
+        if any(not 0 <= zoom <= 24 for zoom in self.zooms):
+            raise SettingsError(f"zooms are {list(self.zooms)}: give numbers from 0 to 24, or auto")
         if "/" in self.lock_filename or not self.lock_filename:
             raise SettingsError(f"lock_filename is {self.lock_filename!r}: give a plain file name")
         if not self.companion_cache_root.startswith("/"):
@@ -130,7 +132,9 @@ class PreflightConfig:
 
 
 def parse_zooms(text: Any) -> Tuple[int, ...]:
-    """`16-18`, `16,18`, a number or a list of numbers, as sorted distinct zooms."""
+    """`16-18`, `16,18`, a number or a list of numbers, as sorted distinct zooms; `auto` as none."""
+    if text == "auto":
+        return ()
     if isinstance(text, (list, tuple)):
         parts: List[str] = [str(item) for item in text]
     else:
@@ -139,7 +143,7 @@ def parse_zooms(text: Any) -> Tuple[int, ...]:
     for part in parts:
         match = re.fullmatch(r"(\d{1,2})(?:(?:-|\.\.)(\d{1,2}))?", part)
         if match is None:
-            raise SettingsError(f"zooms are {text!r}: give numbers as 16,17,18 or 16-18")
+            raise SettingsError(f"zooms are {text!r}: give numbers as 16,17,18 or 16-18, or auto")
         first = int(match.group(1))
         zooms.update(range(first, int(match.group(2) or first) + 1))
     return tuple(sorted(zooms))

@@ -11,12 +11,12 @@ import re
 from typing import Optional
 
 from ._config import PreflightConfig, read_secret
-from ._errors import FlightNotFoundError, SettingsError
-from ._flight import Flight
+from ._errors import CacheActivateError, FlightNotFoundError, FlightResolveError, SettingsError
+from ._flight import Flight, FlightResolveSource
 from ._flight_file import read_flight_file
-from ._flights_api import fetch_flight
+from ._flights_api import fetch_flight, flight_is_unchanged
 
-__all__ = ["resolve_flight"]
+__all__ = ["check_flight_unchanged", "resolve_flight"]
 
 FLIGHT_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
@@ -50,6 +50,32 @@ def resolve_flight(
         f"there is nowhere to look up flight {flight_id}: neither flights_api_base_url nor flights_dir is set",
         remediation="Set one of them, or give the mission file with --flight-file.",
     )
+
+
+def check_flight_unchanged(flight: Flight, config: PreflightConfig) -> Optional[str]:
+    """Ask the flights API once more, just before activation; returns a warning where it does not answer now.
+
+    Raises:
+        CacheActivateError: the flight has another revision than the one that the cache was built for.
+    """
+    if flight.source is not FlightResolveSource.FLIGHTS_API or not flight.revision or not config.flights_api_base_url:
+        return None
+    try:
+        unchanged = flight_is_unchanged(
+            config.flights_api_base_url,
+            flight.flight_id,
+            flight.revision,
+            token=read_secret(config, "flights_api_auth_token"),
+            timeout_s=config.flights_api_timeout_s,
+        )
+    except FlightResolveError as exc:
+        return f"could not check once more that flight {flight.flight_id} is unchanged: {exc.message}"
+    if not unchanged:
+        raise CacheActivateError(
+            f"flight {flight.flight_id} was changed in the flights API while its cache was built",
+            remediation="Run again: the new route is resolved, and tiles that are there already are not fetched again.",
+        )
+    return None
 
 
 def _from_folder(folder: str, flight_id: str) -> Flight:

@@ -37,7 +37,8 @@ def describe(record: Dict[str, Any]) -> str:
     if done is not None:
         amount = f" {done}/{total} {unit}" if total is not None else f" {done} {unit}"
     text = f" {record['text']}" if record.get("text") else ""
-    return f"{where}{phase + ':' if phase else ''}{amount.rstrip()}{text}".strip()
+    said = (amount.rstrip() + text).strip()
+    return where + (f"{phase}: {said}" if phase and said else phase or said)
 
 
 class ProgressSink:

@@ -6,14 +6,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import Tuple
 
 from ._area import Area, build_area, tiles_for_area
 from ._config import PreflightConfig
 from ._flight import Flight
-from ._tiles import TileSet
+from ._tiles import TileSet, zoom_for_gsd
 
-__all__ = ["plan_tiles"]
+__all__ = ["choose_zooms", "plan_tiles"]
+
+WINDOW_PX = 224
+"""Side of the picture that the descriptor model sees: the footprint needs no more pixels than that."""
+
+
+def choose_zooms(config: PreflightConfig, lat_deg: float) -> Tuple[int, ...]:
+    """The configured zooms, else those that serve the camera: one at least as fine as the model needs, and the one above.
+
+    The footprint of a camera that looks down is 2·AGL·tan(HFOV/2) wide; the model sees it with `WINDOW_PX` pixels.
+    """
+    if config.zooms:
+        return config.zooms
+    footprint_m = 2 * config.camera_agl_m * math.tan(math.radians(config.camera_hfov_deg) / 2)
+    zoom = zoom_for_gsd(footprint_m / WINDOW_PX, lat_deg)
+    return (zoom - 1, zoom) if zoom > 0 else (zoom,)
 
 
 def plan_tiles(flight: Flight, config: PreflightConfig) -> Tuple[Area, TileSet]:
@@ -29,4 +45,5 @@ def plan_tiles(flight: Flight, config: PreflightConfig) -> Tuple[Area, TileSet]:
         takeoff_radius_m=config.takeoff_radius_m,
         max_leg_m=config.max_leg_m,
     )
-    return area, tiles_for_area(area, config.zooms, max_tiles=config.max_tiles)
+    zooms = choose_zooms(config, flight.takeoff_origin.lat_deg)
+    return area, tiles_for_area(area, zooms, max_tiles=config.max_tiles)

@@ -32,7 +32,7 @@ SETTING_FLAGS = (
     ("--api-key-file", "satellite_provider_api_key_file", "FILE", "File with the tile provider's API key."),
     ("--area", "flight_area_kind", "KIND", "corridor, bbox or polygon."),
     ("--buffer-m", "flight_bbox_buffer_m", "METRES", "Buffer around the route or its box."),
-    ("--zoom", "zooms", "ZOOMS", "Zoom levels, as 16-18 or 16,18."),
+    ("--zoom", "zooms", "ZOOMS", "Zoom levels, as 16-18 or 16,18; default: by camera and height."),
     ("--coverage-tolerance", "coverage_tolerance_ratio", "RATIO", "Share of tiles that may be missing."),
     ("--lock-timeout-s", "lock_timeout_s", "SECONDS", "How long to wait for another run's lock."),
     ("--known-hosts-file", "companion_known_hosts_file", "FILE", "Pinned host keys of the companions."),

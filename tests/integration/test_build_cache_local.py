@@ -349,3 +349,25 @@ def test_cancelling_leaves_nothing_behind(settings: dict[str, Any], tmp_path: Pa
     assert lock_is_free(settings)
     for leftover in ("work", "jobs"):
         assert not list((Path(settings["companion_cache_root"]) / leftover).glob("*")), leftover
+
+
+def test_a_flight_that_changes_while_its_cache_is_built(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The revision is asked for once more before activation, over the real API."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._flight_server import FlightServer
+
+    flights = tmp_path / "flights"
+    flights.mkdir()
+    plan = flights / "survey.plan"
+    shutil.copyfile(SURVEY, plan)
+    builder = tmp_path / "builder"
+    builder.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho >> {plan}\nexec {BIN}/c10-builder build "$@"\n'
+    )
+    builder.chmod(0o755)
+    with FlightServer(flights) as server:
+        over_api = {**settings, "flights_api_base_url": server.base_url}
+        changed = build({**over_api, "c10_builder_command": str(builder)}, FlightById("survey"))
+        assert (changed.exit_code, changed.failure_phase) == (33, "activate")
+        assert "was changed in the flights API" in str(changed.failure_message)
+        assert not (Path(settings["companion_cache_root"]) / "current").exists()
+        assert build(over_api, FlightById("survey")).outcome is CacheBuildOutcome.SUCCESS

@@ -120,3 +120,12 @@ def test_a_missing_secret_file_is_named(tmp_path: Path) -> None:
     config = PreflightConfig(satellite_provider_api_key_file=str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="none: No such file"):
         read_secret(config, "satellite_provider_api_key", environ={})
+
+
+def test_zooms_are_chosen_from_the_camera() -> None:
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import choose_zooms
+
+    low, high = PreflightConfig(camera_agl_m=60), PreflightConfig(camera_agl_m=480)
+    assert choose_zooms(low, -8.58) == (18, 19)
+    assert choose_zooms(high, -8.58) == (15, 16)
+    assert choose_zooms(PreflightConfig(zooms=(12,)), 0.0) == (12,)
