@@ -100,10 +100,11 @@ def _read(path: Path) -> bytes:
         raise FlightFileError(f"{path}: {reason}", remediation="Check the path of the mission file.") from None
     except ValueError:
         raise FlightFileError("the path of the mission file holds a zero byte") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise FlightFileError(f"{path}: is not a regular file", remediation="Give a mission file.")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise FlightFileError(f"{path}: is not a regular file", remediation="Give a mission file.")
         try:
             head = stream.read(4)
             limit = MAX_ARCHIVE_BYTES if is_zip(head) else MAX_FILE_BYTES

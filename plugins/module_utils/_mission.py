@@ -16,7 +16,10 @@ from typing import List, Optional, Tuple, Union
 from ._flight import IgnoredItem, RoutePart, TakeoffRule, Waypoint
 from ._geo import LonLat
 
-__all__ = ["Mission", "MissionBreak", "MissionElement", "MissionHome", "MissionItem", "is_unset"]
+__all__ = ["MAX_VERTICES", "Mission", "MissionBreak", "MissionElement", "MissionHome", "MissionItem", "is_unset"]
+
+MAX_VERTICES = 100_000
+"""Most vertices that any file may have: the largest real missions have about a thousand."""
 
 _INT32_MAX = 2147483647.0
 

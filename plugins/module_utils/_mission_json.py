@@ -17,6 +17,7 @@ __all__ = ["JsonAt", "load_json"]
 
 MAX_DEPTH = 64
 MAX_VALUES = 1_500_000
+MAX_LIST = 100_000
 
 
 def load_json(text: str) -> Any:
@@ -108,6 +109,8 @@ class JsonAt:
             return []
         if not isinstance(self.value, list):
             self.fail(f"is {_kind(self.value)}, not a list")
+        if len(self.value) > MAX_LIST:
+            self.fail(f"has {len(self.value):,} elements, over the limit of {MAX_LIST:,}")
         return [JsonAt(value, f"{self.path}[{index}]") for index, value in enumerate(self.value)]
 
     def number(self, default: Optional[float] = None) -> float:

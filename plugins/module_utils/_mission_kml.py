@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from ._errors import FlightFileError
 from ._flight import Waypoint
-from ._mission import Mission
+from ._mission import MAX_VERTICES, Mission
 from ._mission_shapes import Shapes
 from ._mission_xml import find, line_of, local_name, lon_lat, text_of
 
@@ -95,6 +95,9 @@ def _coordinates(element: Element) -> List[Waypoint]:
     if found is None:
         return []
     where = line_of(found)
+    # Each tuple has one or two commas: refused before a vertex is made of each.
+    if (found.text or "").count(",") > 2 * MAX_VERTICES:
+        raise FlightFileError(f"{where}: more than {MAX_VERTICES:,} tuples")
     return [
         _vertex(match[0].split(","), f"{where}, tuple {index}")
         for index, match in enumerate(_TOKEN.finditer(found.text or ""), start=1)

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import List, Match, Optional, Pattern, Tuple
 
 from ._errors import FlightFileError
 from ._flight import RouteKind, RoutePart, Waypoint
 from ._geo import LonLat
-from ._mission import Mission
+from ._mission import MAX_VERTICES, Mission
 
 __all__ = ["is_fence_text", "is_rally_text", "read_fence_text", "read_rally_text"]
 
@@ -65,7 +66,7 @@ def _first(text: str) -> str:
 
 def _lines(text: str, pattern: Pattern[str], what: str) -> List[Tuple[int, Match[str]]]:
     found: List[Tuple[int, Match[str]]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):
         stripped = line.split("#", 1)[0].strip()
         if not stripped:
             continue
@@ -73,6 +74,8 @@ def _lines(text: str, pattern: Pattern[str], what: str) -> List[Tuple[int, Match
         if match is None:
             raise FlightFileError(f"line {number}: {stripped[:60]!r} is not {what}", details={"line": number})
         found.append((number, match))
+        if len(found) > MAX_VERTICES:
+            raise FlightFileError(f"line {number}: more than {MAX_VERTICES:,} points")
     return found
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import List, Tuple
 
+from ._errors import FlightFileError
 from ._flight import RouteKind, RoutePart, Waypoint
-from ._mission import Mission
+from ._mission import MAX_VERTICES, Mission
 
 __all__ = ["Shapes"]
 
@@ -25,6 +26,7 @@ class Shapes:
         self._mission = mission
         self._points: List[Waypoint] = []
         self._drawn = 0
+        self._count = 0
 
     def line(self, vertices: List[Waypoint], why: str = "route") -> None:
         if vertices:
@@ -40,6 +42,7 @@ class Shapes:
         self._add(RoutePart(RouteKind.POLYGON, tuple(ring), why="survey"))
 
     def point(self, vertex: Waypoint) -> None:
+        self._tally(1)
         self._points.append(vertex)
 
     def done(self) -> Mission:
@@ -56,4 +59,10 @@ class Shapes:
 
     def _add(self, part: RoutePart) -> None:
         self._drawn += 1
+        self._tally(len(part.vertices))
         self._mission.elements.append(part)
+
+    def _tally(self, count: int) -> None:
+        self._count += count
+        if self._count > MAX_VERTICES:
+            raise FlightFileError(f"the file has more than {MAX_VERTICES:,} vertices")

@@ -24,7 +24,7 @@ _FIELDS = 12
 _SEPARATORS = tuple(re.compile(pattern) for pattern in (r"\s+", r"\s*;\s*", r"\s*,\s*", r"[\s,;]+"))
 """Ways to part a line, tried in order until one gives the right number of fields: a comma is a separator
 only where blanks and tabs are not, since some writers put decimal commas."""
-_MAX_LINES = 200_000
+_MAX_LINES = 110_000
 
 
 def is_wpl(text: str) -> bool:

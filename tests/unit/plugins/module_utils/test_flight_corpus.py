@@ -161,25 +161,15 @@ def mutated(seed: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-TOKENS = (
-    [b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"NaN", b"Infinity", b"null", b"[" * 200, b"]", b"{", b"}", b",", b'"']
-    + [b"\t", b"\r", b"<!DOCTYPE a>", b"<![CDATA[", b"&lt;", b"</", b"<a>" * 80, b"1e999", b"\xe2\x80\xa8"]
-    + [b"PK\x03\x04", b"\x1f\x8b", b"-" * 50]
-)
+TOKENS = [
+    *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"NaN", b"Infinity", b"null", b"[" * 200, b"]", b"{", b"}", b",", b'"'),
+    *(b"\t", b"\r", b"<!DOCTYPE a>", b"<![CDATA[", b"&lt;", b"</", b"<a>" * 80, b"1e999", b"\xe2\x80\xa8"),
+    *(b"PK\x03\x04", b"\x1f\x8b", b"-" * 50),
+]
 NUMBERS = [
-    b"0",
-    b"-1",
-    b"91",
-    b"1e308",
-    b"1e999",
-    b"nan",
-    b"2147483647",
-    b"9" * 400,
-    b"-180",
-    b"180",
-    b"85.06",
-    b"1e-320",
-] + [b"20", b"177", b"5001", b"5100"]
+    *(b"0", b"-1", b"91", b"1e308", b"1e999", b"nan", b"2147483647", b"9" * 400, b"-180", b"180", b"85.06", b"1e-320"),
+    *(b"20", b"177", b"5001", b"5100"),
+]
 
 
 def fuzz(count: int, seed: int) -> None:
