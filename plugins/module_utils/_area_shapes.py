@@ -157,7 +157,7 @@ def part_cores(part: RoutePart, width_m: float, near_x: float) -> List[Core]:
         # A vertex that leaves the straight line by less than the slack adds nothing but work.
         tolerance = width_m * _SLACK * _scale(min(abs(vertex.position.lat) for vertex in vertices)) / 1.01
         line = shapely.simplify(shapely.LineString(points), tolerance, preserve_topology=False)
-        points = [(x, y) for x, y in shapely.get_coordinates(line).tolist()]
+        points = [(point[0], point[1]) for point in shapely.get_coordinates(line).tolist()]
     for piece in _pieces(points):
         width = _widened(max(abs(latitude(y)) for _x, y in piece), width_m + slack_m, outermost)
         if len(piece) > 2 or piece[0] != piece[1]:

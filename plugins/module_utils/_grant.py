@@ -130,7 +130,7 @@ class Grant:
             raise refuse(Reason.GRANT_MALFORMED, "the grant has unknown or missing keys")
         for name, value in data.items():
             wanted = int if name in ("counter", "schema_version") else str
-            if type(value) is not wanted:
+            if isinstance(value, bool) or not isinstance(value, wanted):
                 raise refuse(Reason.GRANT_MALFORMED, f"the grant's {name} is not of type {wanted.__name__}")
         return cls(**data)
 
