@@ -33,6 +33,7 @@ DEFAULT_LOITER_RADIUS_M = 80.0
 MAX_ITEMS = 100_000
 MAX_RADIUS_M = 20_000.0
 HOME_WARNING_M = 1_000.0
+_HOME_LEGS = frozenset({"departure", "return_to_launch", "rally"})
 
 _RETURN_TO_LAUNCH = 20
 _TAKEOFFS = frozenset({22, 84})
@@ -125,7 +126,7 @@ def _origin_at(vertex: Waypoint, rule: TakeoffRule) -> TakeoffOrigin:
 
 def _warn_of_far_home(origin: TakeoffOrigin, parts: List[RoutePart], warnings: List[str]) -> None:
     at = LonLat(lon=origin.lon_deg, lat=origin.lat_deg)
-    vertices = [vertex for part in parts if part.why not in ("return_to_launch", "rally") for vertex in part.vertices]
+    vertices = [vertex for part in parts if part.why not in _HOME_LEGS for vertex in part.vertices]
     nearest = min((rough_distance_m(at, vertex.position) for vertex in vertices), default=0.0)
     if nearest > HOME_WARNING_M:
         warnings.append(
