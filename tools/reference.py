@@ -65,7 +65,7 @@ def _default(item: Field[Any]) -> str:
     if item.default is None:
         return "none"
     if isinstance(item.default, tuple):
-        return "`" + ",".join(map(str, item.default)) + "`"
+        return "`" + (",".join(map(str, item.default)) or "auto") + "`"
     return "none" if item.default is MISSING else f"`{item.default}`"
 
 
