@@ -91,7 +91,7 @@ class LoopDisk:
         self.mount()
 
     def _await_release(self) -> None:
-        """Wait out containers that start just now: each holds a copy of every mount, and the dead superblock with it."""
+        """Wait out containers that start just now: each holds a copy of every mount, the dead one too."""
         deadline = time.monotonic() + RELEASE_TIMEOUT_S
         while True:
             try:

@@ -73,7 +73,7 @@ STEPS = ("rename", "replace", "symlink", "unlink", "fsync", "write", "fchmod", "
 
 
 def stop_before_step(number: int, stop: Callable[[], None]) -> Callable[[], int]:
-    """From now on call `stop` before the given step of this process, and end it; the call tells how many steps there were."""
+    """From now on call `stop` before the given step of this process, and end it; returns a counter of steps."""
     count = 0
 
     def wrapped(real: Callable[..., Any]) -> Callable[..., Any]:

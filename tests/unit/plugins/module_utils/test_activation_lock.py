@@ -75,7 +75,7 @@ def test_without_a_token_only_a_free_cache_may_be_changed(root: str) -> None:
     check_token(place, "run-2", None)
 
 
-def _contend(root: str, name: str, wins: "multiprocessing.Queue[str]", start: str) -> None:
+def _contend(root: str, name: str, wins: multiprocessing.Queue[str], start: str) -> None:
     while not os.path.exists(start):
         time.sleep(0.001)
     try:

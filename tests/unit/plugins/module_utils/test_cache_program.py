@@ -84,7 +84,7 @@ def test_by_hand_from_the_seal_to_the_rollback(root: CacheRoot, tmp_path: Path) 
     grant.write_text(grant_for(first.content_id, 3).to_text(), encoding="utf-8")
     done = program(root, "gps-denied-cache", "rollback", first.generation, "--grant", str(grant))
     assert (done.returncode, done.stdout) == (0, f"ACK 00000003-{first.content_id[:12]}\n")
-    assert program(root, "gps-denied-cache", "collect-garbage").stdout in ("nothing to remove\n",)
+    assert program(root, "gps-denied-cache", "collect-garbage").stdout == "nothing to remove\n"
     missing = program(root, "gps-denied-cache", "activate", source, "--grant", "/nowhere")
     assert missing.stderr == "REFUSED grant-missing: /nowhere cannot be read: No such file or directory\n"
 
@@ -109,7 +109,10 @@ def in_trust(name: str, content: str | None) -> Callable[[CacheRoot], None]:
 
 
 def in_current(work: Callable[[Path], object]) -> Callable[[CacheRoot], None]:
-    return lambda root: work(Path(root.join("current"))) and None
+    def on_root(root: CacheRoot) -> None:
+        work(Path(root.join("current")))
+
+    return on_root
 
 
 def second_name(root: CacheRoot) -> None:

@@ -100,7 +100,7 @@ def test_without_that_check_a_late_write_slips_under_the_seal(build: Path, monke
     assert fault(build) == (Reason.FILE_CONTENT, "index/graph.bin")
 
 
-# ------------------------------------------------------------------------------------------------ twelve ways to corrupt
+# ------------------------------------------------------------------------------ the ways to corrupt
 
 
 def _writable(path: Path) -> Path:

@@ -70,7 +70,7 @@ def test_what_is_no_grant_is_refused(content: bytes) -> None:
     refused(content)
 
 
-@pytest.mark.parametrize("name", [name for name in json.loads(issue().to_text())])
+@pytest.mark.parametrize("name", list(json.loads(issue().to_text())))
 def test_a_grant_without_a_field_is_refused(name: str) -> None:
     body = json.loads(issue().to_text())
     del body[name]

@@ -96,7 +96,8 @@ def test_a_rotated_key_counts_beside_the_old_one_and_the_old_one_until_it_is_rev
     "line",
     [
         "operator", "operator ssh-ed25519", "operator ssh-ed25519 !!!!", "operator ssh-ed25519 AAAA",
-        "operator cert-authority ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==", 'operator valid-before="soon" ssh-ed25519 AAAA',
+        "operator cert-authority ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA==",
+        'operator valid-before="soon" ssh-ed25519 AAAA',
         "operator ssh-rsa " + base64.b64encode(b"\x00\x00\x00\x0bssh-ed25519").decode(),
     ],
 )  # fmt: skip

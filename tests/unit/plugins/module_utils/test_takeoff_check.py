@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot
+from ansible_collections.gps_denied.preflight.plugins.module_utils._generation_faults import Reason
 from ansible_collections.gps_denied.preflight.plugins.module_utils._generation_info import describe_cache
 from ansible_collections.gps_denied.preflight.plugins.module_utils._takeoff_check import (
     TakeoffAnswer,
@@ -194,3 +196,9 @@ def test_damage_anywhere_is_never_a_go(root: CacheRoot, tmp_path: Path) -> None:
         if not unharmed and victim.name != "grant.json":
             assert not answer.go, victim
         shutil.rmtree(copy.path)
+
+
+def test_every_reason_code_is_documented_and_no_other(repo: Path) -> None:
+    page = (repo / "docs" / "how-to" / "verify-at-take-off.md").read_text(encoding="utf-8")
+    table = page.partition("## Reason codes")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [reason.value for reason in Reason]
