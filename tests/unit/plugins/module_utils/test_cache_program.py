@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.gps_denied.preflight.plugins.module_utils._activation import activate
 from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot
 from ansible_collections.gps_denied.preflight.plugins.module_utils._cache_program import (
     build_cache_program,
     build_verify_program,
     install_programs,
 )
-from cache_samples import Signer, activate_build, grant_for, make_build
+from cache_samples import RUN_ID, Signer, activate_build, grant_for, make_build, seal_only
 
 PYTHONS = sorted({sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 15)))})
 
@@ -205,3 +206,27 @@ def test_it_answers_on_every_python_here(template: tuple[CacheRoot, Signer], pyt
         return  # a launcher without an interpreter behind it
     done = program(template[0], "gps-denied-verify", python=python)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_large_cache_is_verified_in_less_than_64_megabytes(root: CacheRoot) -> None:
+    source = Path(make_build(root, seed=1, archive=os.urandom(1 << 20) * 150))
+    for number in range(3000):
+        (source / "index" / f"part-{number:05}.bin").write_bytes(b"%d" % number)
+    content_id, counter = seal_only(root, str(source))
+    text = grant_for(content_id, counter).to_text().encode()
+    activate(root, sealed_path=str(source), run_id=RUN_ID, token=None, grant_text=text)
+    # The peak of this very process image: what wait4 tells counts the parent's memory before exec, too.
+    script = (
+        "import runpy, sys\n"
+        "sys.argv = sys.argv[1:]\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as exc:\n    print(exc.code)\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    for mode in ([], ["--fast"]):
+        done = run(
+            sys.executable, "-I", "-c", script, root.join("bin", "gps-denied-verify"), "--root", root.path, *mode
+        )
+        answer, code, peak_kib = done.stdout.splitlines()
+        assert (answer[:3], code) == ("GO ", "0")
+        assert int(peak_kib) < 64 * 1024
