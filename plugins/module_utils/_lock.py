@@ -22,6 +22,9 @@ import sys
 import time
 from typing import Any, Dict, List
 
+# run_command belongs to modules; the domain knows none.
+# pylint: disable=ansible-bad-function
+
 __all__ = ["acquire_lock", "holder_is_alive", "read_holder", "release_lock"]
 
 HOLDER_SUFFIX = ".holder"

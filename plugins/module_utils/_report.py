@@ -212,10 +212,13 @@ def from_plain(cls: Type[T], data: Any) -> T:
     return _convert(cls, data, cls.__name__)  # type: ignore[no-any-return]
 
 
+_NONE_TYPE = type(None)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Union:
-        inner = [item for item in args if item is not type(None)]
+        inner = [item for item in args if item is not _NONE_TYPE]
         return None if value is None else _convert(inner[0], value, where)
     if isinstance(hint, type) and is_dataclass(hint):
         if not isinstance(value, Mapping):
