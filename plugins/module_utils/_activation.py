@@ -24,10 +24,9 @@ from ._activation_lock import check_token, exclusive
 from ._activation_state import CacheRoot, GenerationName, sync_filesystem
 from ._atomic_file import fsync_folder, write_atomically
 from ._audit import append_audit, last_audit
-from ._generation import open_folder, open_generation, read_manifest, verify_files, write_in
+from ._generation import open_folder, open_generation, read_manifest, remove_temporaries, verify_files, write_in
 from ._generation_faults import Reason, refuse, refuse_activation
 from ._grant import Grant, check_grant, format_time
-from ._manifest import EVIDENCE_FILES
 from ._ssh_signature import verify_signature
 
 __all__ = ["Activation", "activate", "storage_errors"]
@@ -151,9 +150,7 @@ def _place(root: CacheRoot, sealed_path: str, signed: _Signed) -> None:
     final = os.path.join(root.generations, str(signed.generation))
     placed = os.path.isdir(final)
     with open_folder(final if placed else sealed_path) as folder_fd:
-        for evidence in EVIDENCE_FILES:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(f".tmp-{evidence}", dir_fd=folder_fd)
+        remove_temporaries(folder_fd)
         _check_content(folder_fd, signed.grant)
         write_in(folder_fd, "grant.json", signed.text)
         if signed.signature:

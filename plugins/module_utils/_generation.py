@@ -40,6 +40,7 @@ __all__ = [
     "open_generation",
     "read_manifest",
     "read_small_file",
+    "remove_temporaries",
     "seal",
     "verify_files",
     "write_in",
@@ -288,6 +289,7 @@ def seal(path: str) -> SealedGeneration:
     """
     with open_folder(path) as folder_fd:
         try:
+            remove_temporaries(folder_fd)
             if read_small_file(folder_fd, MANIFEST_NAME, max_bytes=MAX_MANIFEST_BYTES) is not None:
                 manifest = read_manifest(folder_fd)
                 verify_files(folder_fd, manifest)
@@ -319,6 +321,13 @@ def _seal_open(folder_fd: int) -> Manifest:
     manifest = Manifest(sorted(entries, key=lambda entry: entry.path))
     write_in(folder_fd, MANIFEST_NAME, manifest.to_bytes())
     return manifest
+
+
+def remove_temporaries(folder_fd: int) -> None:
+    """What an interrupted `write_in` left at the top of an open generation."""
+    for name in (MANIFEST_NAME, "request.json", *EVIDENCE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f".tmp-{name}", dir_fd=folder_fd)
 
 
 def write_in(folder_fd: int, name: str, content: bytes) -> None:

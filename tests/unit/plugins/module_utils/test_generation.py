@@ -318,3 +318,11 @@ def test_a_manifest_that_names_the_wrong_bytes_is_found(sealed: Path) -> None:
         entries[0] = ManifestEntry("0" * 64, *entries[0][1:])
         with pytest.raises(CacheVerifyError, match="other bytes"):
             verify_files(folder_fd, Manifest(entries))
+
+
+@pytest.mark.parametrize("name", ["MANIFEST", "request.json", "report.json", "grant.json", "grant.json.sig"])
+def test_a_seal_goes_on_where_a_killed_one_stopped(build: Path, name: str) -> None:
+    (build / f".tmp-{name}").write_bytes(b"half")
+    seal(str(build))
+    assert not (build / f".tmp-{name}").exists()
+    check(build)
