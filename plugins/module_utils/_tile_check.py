@@ -168,7 +168,7 @@ class TileChecker:
         elif len(body) > self._max_bytes:
             reason = "too_large"
         elif kind is None:
-            text = body[:64].lstrip()[:1] in _TEXT_STARTS
+            text = body[:64].lstrip().startswith(_TEXT_STARTS)
             text = text or (content_type or "").startswith(("text/", "application/json"))
             reason = "not_an_image_but_text" if text else "not_an_image"
         elif kind not in self._formats:

@@ -364,6 +364,7 @@ class HttpEngine:
         heapq.heappush(self._delayed, (due_s, self._serial, job))
 
     def _healthy(self) -> None:
+        self.pacer.accept()
         self._in_a_row = 0
         self._probes_failed = 0
         self._open_until_s = 0.0

@@ -13,6 +13,8 @@ __all__ = ["Pacer", "retry_after_s"]
 
 DECREASE = 0.8
 DECREASE_INTERVAL_S = 0.3
+SETTLED_S = 1.0
+FIRST_SHARE = 0.25
 MIN_RATE_PER_S = 0.2
 BURST_S = 0.05
 
@@ -37,7 +39,8 @@ class Pacer:
         self._filled_s = now_s
         self._started_s = now_s
         self._decreased_s = float("-inf")
-        self._sent = 0
+        self._accepted = 0
+        self._settled = True
         self.refused = 0
 
     @property
@@ -48,28 +51,38 @@ class Pacer:
     def wait_s(self, now_s: float) -> float:
         """Seconds until a request may leave; 0 takes the permission."""
         if self._rate is None:
-            self._sent += 1
             return 0.0
         self._fill(now_s)
         if self._tokens >= 1.0:
             self._tokens -= 1.0
-            self._sent += 1
             return 0.0
         return (1.0 - self._tokens) / self._rate
+
+    def accept(self) -> None:
+        """The provider gave a proper answer."""
+        self._accepted += 1
 
     def refuse(self, now_s: float) -> None:
         """The provider answered 429 or 503."""
         self.refused += 1
-        if now_s - self._decreased_s < DECREASE_INTERVAL_S:
+        since_s = now_s - self._decreased_s
+        if since_s < DECREASE_INTERVAL_S:
             return
         self._decreased_s = now_s
+        # Fresh from a burst the rate is still far off, and is halved until the refusals pause.
+        self._settled = self._settled or since_s > SETTLED_S
         if self._rate is None:
-            self._rate = max(MIN_RATE_PER_S, self._sent / max(0.05, now_s - self._started_s))
+            # Until now the server gave from its burst: its lasting rate is far below, and soon found from there.
+            served_per_s = self._accepted / max(0.05, now_s - self._started_s)
+            self._wall = served_per_s
+            self._rate = max(MIN_RATE_PER_S, served_per_s * FIRST_SHARE)
             self._filled_s = now_s
             self._tokens = 0.0
+            self._settled = False
+            return
         self._fill(now_s)
         self._wall = self._rate
-        self._rate = max(MIN_RATE_PER_S, self._rate * DECREASE)
+        self._rate = max(MIN_RATE_PER_S, self._rate * (DECREASE if self._settled else 0.5))
         self._tokens = min(self._tokens, 0.0)
 
     def _fill(self, now_s: float) -> None:
@@ -79,8 +92,8 @@ class Pacer:
             return
         self._tokens = min(max(1.0, self._rate * BURST_S), self._tokens + elapsed_s * self._rate)
         if self._rate != self._limit and now_s - self._decreased_s > DECREASE_INTERVAL_S:
-            near_wall = self._wall is not None and self._rate > 0.95 * self._wall
-            self._rate += elapsed_s * self._rate * (0.02 if near_wall else 0.15)
+            share = self._rate / self._wall if self._wall else 1.0
+            self._rate += elapsed_s * self._rate * (0.6 if share < 0.5 else 0.15 if share < 0.95 else 0.02)
         if self._limit is not None:
             self._rate = min(self._rate, self._limit)
 
@@ -90,7 +103,7 @@ def retry_after_s(value: Optional[str], *, cap_s: float, now_epoch_s: float) -> 
     if not value:
         return None
     text = value.strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return min(cap_s, float(text[:12]))
     try:
         due = email.utils.parsedate_to_datetime(text)

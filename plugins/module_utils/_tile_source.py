@@ -37,6 +37,8 @@ FORMATS = ("auto", "jpg", "png", "webp")
 FORBIDDEN_HOSTS = {
     "tile.openstreetmap.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",
     "tile.osm.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",
+    "google.com": "https://cloud.google.com/maps-platform/terms forbids keeping tiles",
+    "virtualearth.net": "the terms of Bing Maps forbid keeping tiles",
 }
 USER_AGENT = "gps-denied-preflight"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -325,7 +327,7 @@ def check_terms(spec: TileSourceSpec) -> None:
 
 
 def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dict[str, Any]:
-    """The spec for a plain path or URL template, for sources that need no profile.
+    """The spec for a URL template, an archive, a folder, a profile's file (`.toml`) or a shipped profile's name.
 
     Raises:
         TileSourceError: neither a URL, nor an archive, nor a folder.
@@ -335,6 +337,10 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
         bare = location.split("?", maxsplit=1)[0]
         kind = "pmtiles_http" if bare.endswith(".pmtiles") else "quadkey" if "{q}" in location else "xyz"
         return {"id": source_id or host, "kind": kind, "url": location}
+    from ._provider_profiles import load_profile, profile_ids
+
+    if location.endswith(".toml") or location in profile_ids():
+        return load_profile(location)
     path = os.path.expanduser(location)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.splitext(os.path.basename(path.rstrip("/")))[0]).strip("-._")[:64]
     for suffix, kind in ((".pmtiles", "pmtiles"), (".mbtiles", "mbtiles")):
