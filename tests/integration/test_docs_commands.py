@@ -1,0 +1,206 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every command in the documentation is run here or listed with the reason why not; links and settings are true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gps_denied.preflight.plugins.module_utils._config import SECRET_NAMES, PreflightConfig
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import parse_spec
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "roles").glob("*/README.md"),
+    ]
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#:]+)(?:#[^)]*)?\)")
+DEMO = "make demo"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A documented command; `cwd` counts from the work folder."""
+
+    command: str
+    says: str
+    exit_code: int = 0
+    cwd: str = "."
+
+
+# In this order: the cache of `make demo`, which is run first, is the one that the others look at.
+STEPS = (
+    Step("ls var/companion/current/", "tiles.pmtiles"),
+    Step(".venv/bin/c10-builder inspect var/companion/current/index", '"flight_id": "bali-survey"'),
+    Step("""awk '{ print $1 "  " $3 }' MANIFEST | sha256sum --check --strict""", "OK", cwd="var/companion/current"),
+    Step("sha256sum MANIFEST", "MANIFEST", cwd="var/companion/current"),
+    Step(".venv/bin/operator-tool flight show examples/flights/bali-survey.plan", "tiles"),
+    Step(".venv/bin/operator-tool flight show examples/flights/bali-inspection.waypoints", "tiles"),
+    Step(".venv/bin/operator-tool flight show --format json examples/flights/bali-survey.plan", '"takeoff_origin"'),
+    Step(".venv/bin/operator-tool flight show mission.plan", "tiles"),
+    Step(".venv/bin/operator-tool download --flight-file examples/flights/bali-survey.plan", "0 missing"),
+    Step(
+        ".venv/bin/operator-tool download --flight-file examples/flights/bali-inspection.waypoints"
+        " --tile-source examples/imagery/bali.pmtiles --zoom 18-19",
+        "0 missing",
+    ),
+    Step(".venv/bin/operator-tool build-cache --flight-id no-such-flight", "there is no flight no-such-flight", 90),
+    Step(".venv/bin/operator-tool verify --flight-id bali-survey", "companion: GO"),
+    Step(".venv/bin/operator-tool build-cache --flight-id bali-survey --format json", '"idempotent_no_op"'),
+    Step(".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-survey", "failed=0"),
+    Step(
+        ".venv/bin/operator-tool build-cache --flight-file examples/flights/bali-inspection.waypoints",
+        "success: the cache is built",
+    ),
+)
+
+COMPANION = "on a companion: run by the tests of the cache program and of the check at take-off"
+FLEET = "wants several companions: the scenario of a fleet runs it"
+OTHER_FLIGHT = "a command that is run here, for another flight"
+NOT_RUN = {
+    "make test": "is what runs this",
+    ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-inspection": OTHER_FLIGHT,
+    ".venv/bin/operator-tool verify --flight-id another-flight": "NO-GO is held by the tests of the check at take-off",
+    ".venv/bin/operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
+    "operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
+    "operator-tool verify --flight-id mission": OTHER_FLIGHT,
+    ".venv/bin/operator-tool build-cache --flight-file mission.plan --inventory fleet.yml": FLEET,
+    ".venv/bin/operator-tool verify --flight-id mission --inventory fleet.yml": FLEET,
+    "cat /etc/ssh/ssh_host_ed25519_key.pub": "on a companion's console",
+    "/var/lib/gps-denied/bin/gps-denied-verify --flight bali-survey --route /run/mission.geojson": COMPANION,
+    "gps-denied-verify --flight bali-survey --fast --valid-until /run/gps-denied/valid-until --hold-s 900": COMPANION,
+    "gps-denied-cache rollback 00000006-9a77c1d0e5b2 --grant grant.json --signature grant.json.sig": COMPANION,
+    "ssh-keygen -Y verify -f ../../trust/allowed_signers -I operator -n gps-denied-grant@v1"
+    " -s grant.json.sig < grant.json": COMPANION,
+    "ssh-keygen -lf old-key.pub | awk '{ print $2 }' >> /var/lib/gps-denied/trust/revoked_keys": COMPANION,
+    "ssh-keygen -t ed25519 -f ~/.ssh/gps-denied-grant": "asks for a passphrase",
+    "cat /run/gps-denied/valid-until": COMPANION,
+    "cd /var/lib/gps-denied/current": COMPANION,
+    "echo $?": COMPANION,
+    "install -m 600 /dev/stdin ~/.config/gps-denied/tiles.key": "waits for the key to be typed",
+}
+
+
+def blocks(language: str) -> Iterator[tuple[Path, str]]:
+    for page in PAGES:
+        for found, text in FENCE.findall(page.read_text("utf-8")):
+            if found == language:
+                yield page, text
+
+
+def documented_commands() -> dict[str, Path]:
+    """Each command once, comments and continued lines put right, with the first page that has it."""
+    commands: dict[str, Path] = {}
+    for page, text in blocks("console"):
+        for line in text.replace("\\\n", "").splitlines():
+            if line.startswith("$ "):
+                command = re.sub(r"\s+#\s.*$", "", line[2:])
+                commands.setdefault(re.sub(r" {2,}(?=-)", " ", command).strip(), page)
+    return commands
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("GPS_DENIED_", "ANSIBLE_", "MAKE"))
+    }
+    return {**kept, "HOME": str(home), "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+
+
+def run_line(command: str, folder: Path, home: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a newcomer has after `make demo` in a clone, with a mission of their own; its caches are its own."""
+    folder = tmp_path_factory.mktemp("docs") / "clone"
+    folder.mkdir()
+    for name in ("dev", "examples", "inventory", "playbooks", "plugins", "roles"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in ("Makefile", "ansible.cfg", "operator-tool.toml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "examples" / "flights" / "bali-survey.plan", folder / "mission.plan")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    # The environment is there: what is left of the target is its own command.
+    done = run_line("make --old-file=.venv/runtime.stamp demo", folder, folder.parent)
+    assert done.returncode == 0, done.stdout
+    assert "success: the cache is built, verified and active" in done.stdout
+    return folder
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command)
+def test_documented_command_does_what_the_page_says(step: Step, work: Path):
+    done = run_line(step.command, work / step.cwd, work.parent)
+    assert done.returncode == step.exit_code, done.stdout
+    assert step.says in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_every_documented_command_is_run_or_listed():
+    known = {DEMO, *(step.command for step in STEPS), *NOT_RUN}
+    unknown = [
+        f"{page.relative_to(ROOT)}: {command}"
+        for command, page in documented_commands().items()
+        if command not in known
+    ]
+    assert unknown == []
+
+
+def test_no_list_names_a_command_that_no_page_has():
+    assert sorted({DEMO, *(step.command for step in STEPS), *NOT_RUN} - set(documented_commands())) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    text = FENCE.sub("", page.read_text("utf-8"))
+    assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
+
+
+def test_toml_in_the_pages_is_understood():
+    known = {item.name for item in fields(PreflightConfig)}
+    found = 0
+    for _page, text in blocks("toml"):
+        values = tomllib.loads(text)
+        found += 1
+        assert not set(values) & set(SECRET_NAMES)
+        if "kind" in values:
+            assert parse_spec(values).id == values["id"]
+        else:
+            assert sorted(set(values) - known) == []
+    assert found
+
+
+def test_inventories_in_the_pages_have_companions():
+    inventories: list[Any] = [yaml.safe_load(text) for page, text in blocks("yaml") if "hosts:\n" in text]
+    inventories += [yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / "inventory").glob("*/hosts.yml")]
+    assert inventories
+    for inventory in inventories:
+        if isinstance(inventory, dict):
+            assert inventory["companions"]["hosts"]
