@@ -125,7 +125,7 @@ def request(folder: Path, archive: Path, sha256: str, **changes: Any) -> Dict[st
         },
         "takeoff_origin": {"lat_deg": lat, "lon_deg": lon, "alt_m": 10},
         "camera": {"hfov_deg": 65, "agl_m": 100, "width_px": 1280, "height_px": 960},
-        "model": {"id": "orb-vlad"},
+        "model": {"id": "lite0-vlad"},
         "settings": {},
     }
     data.update(changes)

@@ -28,7 +28,11 @@ class Cut(torch.nn.Module):
 
     def __init__(self, model: torch.nn.Module, stride: int) -> None:
         super().__init__()
-        self.stem, self.norm, self.act = model._conv_stem, model._bn0, model._swish if hasattr(model, "_swish") else model._relu
+        self.stem, self.norm, self.act = (
+            model._conv_stem,
+            model._bn0,
+            model._swish if hasattr(model, "_swish") else model._relu,
+        )
         blocks, seen = [], 2
         for block in model._blocks:
             step = block._depthwise_conv.stride[0]

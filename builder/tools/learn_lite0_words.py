@@ -16,11 +16,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from learn_orb_words import learn, pictures
-from PIL import Image
-
 from c10_builder._lite0 import Lite0Vlad, backbone_session
 from c10_builder._vlad import unit_rows
+from learn_orb_words import learn, pictures
+from PIL import Image
 
 WORDS = 16
 #: Whitening to the power of a half, with the smallest variances lifted: full whitening amplifies noise.

@@ -24,7 +24,8 @@ from ._cache import DescriptorCache
 from ._errors import BuildCancelled, BuilderError
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._heads import Head, open_head
-from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, verify_files
+from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, replay_probes, verify_files
+from ._localise import LEVELS, localisability, map_files
 from ._pack import fit_pca, project, quantise
 from ._pmtiles import PmtilesReader
 from ._publish import canonical, discard, file_table, publish, save_array, storage_error, write_file
@@ -37,6 +38,8 @@ from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area, window
 __all__ = ["Build", "empty_report"]
 
 _BATCH = 32
+#: Above this many rows the cost of int8 is not measured: it needs every row as float.
+_FLOAT_CHECK_ROWS = 50_000
 _DISK_RESERVE_BYTES = 64 * 1024 * 1024
 
 
@@ -514,6 +517,12 @@ class Build:
             facts[row]["scale"] = window.scale.index
             facts[row]["valid"] = int(round(float(shares[k]) * 255))
             facts[row]["localisability"] = np.nan
+        ranges = [
+            (int(np.searchsorted(facts["scale"], k)), int(np.searchsorted(facts["scale"], k, "right")))
+            for k in range(len(plan.scales))
+        ]
+        stretch = mercator_stretch(latitude)
+        facts["localisability"], look_alike = localisability(coded, facts, ranges, stretch=stretch)
         blocks = np.array(
             [
                 [part["mx_m"].min(), part["my_m"].min(), part["mx_m"].max(), part["my_m"].max()]
@@ -525,6 +534,7 @@ class Build:
         save_array(self._staged / "meta.npy", facts)
         save_array(self._staged / "blocks.npy", blocks)
         save_array(self._staged / "pca_basis.npy", basis)
+        self._write_localisability(plan, facts, look_alike, ranges)
         coverage = self._describable(area, plan, kept)
         self.report["coverage"]["describable_ratio"] = coverage
         self._meta: Dict[str, Any] = {
@@ -552,17 +562,38 @@ class Build:
                     "side_px": scale.side_px,
                     "stride_px": scale.stride_px,
                     "gsd_m": scale.gsd_m,
-                    "rows": [
-                        int(np.searchsorted(facts["scale"], scale.index)),
-                        int(np.searchsorted(facts["scale"], scale.index, "right")),
-                    ],
+                    "rows": list(ranges[scale.index]),
                 }
                 for scale in plan.scales
             ],
             "settings": self.request.settings.content(),
+            "localisability": self._localisability,
+            "calibration": {},
         }
         self._package_id = package_id
         self._seal()
+
+    def _write_localisability(self, plan: Plan, facts: Any, look_alike: Any, ranges: List[Tuple[int, int]]) -> None:
+        """The map of the middle scale, and what it says about the whole."""
+        populated = [k for k, (first, last) in enumerate(ranges) if last > first]
+        middle = populated[len(populated) // 2]
+        scale = plan.scales[middle]
+        unit = WORLD_M / (plan.tile_px << scale.zoom)
+        raster, place, zones = map_files(facts, ranges[middle], stride_m=scale.stride_px * unit)
+        write_file(self._staged / "localisability.png", raster)
+        write_file(self._staged / "localisability.geojson", canonical(zones))
+        values = facts["localisability"][slice(*ranges[middle])]
+        known = values[np.isfinite(values)]
+        ambiguous = float((known < 0).mean()) if len(known) else None
+        self._localisability: Dict[str, Any] = {"scale": middle, "levels": list(LEVELS), "raster": place}
+        self._look_alike = look_alike[np.isfinite(look_alike)]
+        if ambiguous is not None:
+            self.report["quality"]["ambiguous_ratio"] = round(ambiguous, 4)
+            self.report["coverage"]["localisable_ratio"] = round(1 - ambiguous, 4)
+            if ambiguous > 0.2:
+                self.voice.warn(
+                    "ambiguous", "%.0f %% of the map has a look-alike elsewhere on it; see localisability.geojson" % (100 * ambiguous)
+                )
 
     def _seal(self) -> None:
         """Write index.json over the files as they are, and the binding over index.json."""
@@ -598,11 +629,61 @@ class Build:
                 "gates_not_binding", "%d windows are too few for the quality gates to refuse a build" % len(index)
             )
         self._act_on(findings)
+        self._calibrate(index, raw, rows, pictures)
         self._meta["quality"] = {key: value for key, value in self.report["quality"].items() if value is not None}
-        self._meta["coverage"] = {"describable_ratio": self.report["coverage"]["describable_ratio"]}
+        self._meta["coverage"] = {
+            key: self.report["coverage"][key] for key in ("describable_ratio", "localisable_ratio")
+        }
         del self._meta["files"]
         self._seal()
         verify_files(self._staged)
+
+    def _calibrate(self, index: Index, raw: Any, rows: Any, pictures: List[Any]) -> None:
+        """What a score means on this map, what int8 costs, and the probes an airborne program replays before arming."""
+        head = index.head()
+        copies = np.stack([_gates.perturbed(picture, 1000 + k) for k, picture in enumerate(pictures)])
+        descriptors = head.describe(copies)
+        genuine, agree, agree_float = [], 0, 0
+        basis = np.load(self._staged / "pca_basis.npy", allow_pickle=False)
+        exact = project(raw[self._kept], basis) if len(index) <= _FLOAT_CHECK_ROWS else None
+        queries = project(descriptors, basis)
+        for query, descriptor, row in zip(queries, descriptors, rows):
+            facts = index.rows_meta[int(row)]
+            first, last = index.meta["scales"][int(facts["scale"])]["rows"]
+            best = index.search(descriptor, top=1, scales=[int(facts["scale"])])[0]
+            near = float(facts["side_m"]) * mercator_stretch(index.meta["latitude_deg"])
+            hit = self._apart(index, best.row, int(row)) <= near
+            agree += hit
+            if hit:
+                genuine.append(best.score)
+            if exact is not None:
+                pick = first + int(np.argmax(exact[first:last] @ query))
+                agree_float += self._apart(index, pick, int(row)) <= near
+        if exact is not None:
+            self.report["quality"]["int8_delta_r1"] = round((agree - agree_float) / len(rows), 4)
+        impostor = self._look_alike if len(self._look_alike) else np.zeros(1, dtype=np.float32)
+        good = np.array(genuine if genuine else [0.0])
+        self._meta["calibration"] = {
+            "look_alike_p50": round(float(np.percentile(impostor, 50)), 4),
+            "look_alike_p99": round(float(np.percentile(impostor, 99)), 4),
+            "copy_p05": round(float(np.percentile(good, 5)), 4),
+            "copy_p50": round(float(np.percentile(good, 50)), 4),
+            "copies": len(genuine),
+        }
+        picks = _gates.evenly(len(rows), 8)
+        probes = np.stack([pictures[k] for k in picks])
+        save_array(self._staged / "probes.npy", probes)
+        save_array(self._staged / "probe_vectors.npy", head.describe(probes))
+        save_array(self._staged / "probe_rows.npy", rows[picks].astype(np.int64))
+        figures = replay_probes(Index(self._staged))
+        self.report["quality"]["parity_cos_min"] = figures["cos_min"]
+        if figures["cos_min"] < 0.999 or figures["rows_agree"] < figures["probes"]:
+            raise BuilderError("descriptors_degenerate", "the reference pictures do not give the stored descriptors again")
+
+    @staticmethod
+    def _apart(index: Index, one: int, other: int) -> float:
+        a, b = index.rows_meta[one], index.rows_meta[other]
+        return float(np.hypot(a["mx_m"] - b["mx_m"], a["my_m"] - b["my_m"]))
 
     def _georeference(self, index: Index, plan: Plan) -> None:
         """Degrees and back must land on the same pixel to a tenth."""

@@ -100,8 +100,14 @@ class DescriptorCache:
     def get(self, key: bytes) -> Tuple[Any, float]:
         """(descriptor, share of imagery). Checked again here: the file may have changed since it was opened."""
         record = os.pread(self._stream.fileno(), self._record, self._places[key])
-        if len(record) != self._record or record[:32] != key or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little"):
-            raise BuilderError("cache_damaged", "the descriptor cache changed while it was read", hint="run again", retryable=True)
+        if (
+            len(record) != self._record
+            or record[:32] != key
+            or zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little")
+        ):
+            raise BuilderError(
+                "cache_damaged", "the descriptor cache changed while it was read", hint="run again", retryable=True
+            )
         share = float(np.frombuffer(record, dtype="<f4", count=1, offset=32)[0])
         return np.frombuffer(record, dtype="<f4", count=self.dim, offset=36), share
 
@@ -111,7 +117,11 @@ class DescriptorCache:
         at = self._stream.seek(0, os.SEEK_END)
         places: List[Tuple[bytes, int]] = []
         for key, share, descriptor in rows:
-            body = key + np.float32(share).astype("<f4").tobytes() + np.ascontiguousarray(descriptor, dtype="<f4").tobytes()
+            body = (
+                key
+                + np.float32(share).astype("<f4").tobytes()
+                + np.ascontiguousarray(descriptor, dtype="<f4").tobytes()
+            )
             data.append(body + zlib.crc32(body).to_bytes(4, "little"))
             places.append((key, at + self._record * len(places)))
         raw = b"".join(data)

@@ -85,7 +85,8 @@ def perturbed(picture: Any, seed: int) -> Any:
     half = size / 2.0
     matrix = (cos, -sin, half - cos * half + sin * half + dx, sin, cos, half - sin * half - cos * half + dy)
     mean = tuple(int(v) for v in picture.reshape(-1, 3).mean(axis=0))
-    image = image.transform((size, size), 0, matrix, resample=2, fillcolor=mean)
+    # Numbers instead of names: Pillow 9.0 and the newest agree on them alone.
+    image = image.transform((size, size), 0, matrix, resample=2, fillcolor=mean)  # type: ignore[arg-type]
     image = ImageEnhance.Brightness(image).enhance(float(rng.uniform(0.8, 1.2)))
     image = ImageEnhance.Contrast(image).enhance(float(rng.uniform(0.8, 1.2)))
     return np.asarray(image)

@@ -24,7 +24,7 @@ from ._pack import project
 from ._version import INDEX_SCHEMA
 from ._windows import resample
 
-__all__ = ["META_DTYPE", "NEAR_BLOCK_ROWS", "Index", "Match", "Near", "open_index", "verify_files"]
+__all__ = ["META_DTYPE", "NEAR_BLOCK_ROWS", "Index", "Match", "Near", "open_index", "replay_probes", "verify_files"]
 
 #: One row's facts. mx_m and my_m: centre in Mercator metres; flags: reserved.
 META_DTYPE = np.dtype(
@@ -265,7 +265,7 @@ class Index:
             gsd = 2.0 * float(agl_m) * math.tan(math.radians(hfov) / 2.0) / picture.size[0]
             if not (math.isfinite(gsd) and gsd > 0):
                 raise BuilderError("image_invalid", "height and field of view must be positive")
-            plans = [(self._scale_for(picture, gsd), gsd)]
+            plans = [(self.scale_for(picture.size, gsd), gsd)]
         best: Dict[int, Match] = {}
         for scale, gsd in plans:
             crops = [upright_crop(picture, heading, self._sides_m[scale] / gsd, head.window_px) for heading in headings]
@@ -275,11 +275,13 @@ class Index:
                         best[match.row] = match
         return sorted(best.values(), key=lambda m: (-m.score, m.row))[:top]
 
-    def _scale_for(self, picture: Image.Image, gsd_m: float) -> int:
-        """The largest scale of which the picture shows about four fifths (its diagonal lies anywhere), else the least."""
-        width, height = (side * gsd_m for side in picture.size)
-        fitting = [k for k, side in enumerate(self._sides_m) if min(width, side) * min(height, side) >= 0.75 * side * side]
-        return max(fitting) if fitting else 0
+    def scale_for(self, size_px: Tuple[int, int], gsd_m: float) -> int:
+        """The largest scale of whose square the picture has three quarters (it is turned anyhow), else the least."""
+        width, height = (side * gsd_m for side in size_px)
+        populated = [k for k, (first, last) in enumerate(self._ranges) if last > first]
+        sides = self._sides_m
+        fitting = [k for k in populated if min(width, sides[k]) * min(height, sides[k]) >= 0.75 * sides[k] ** 2]
+        return max(fitting) if fitting else populated[0]
 
 
 def upright_crop(picture: Image.Image, heading_deg: float, side_px: float, size_px: int) -> Any:
@@ -313,6 +315,29 @@ def _picture(image: Any) -> Image.Image:
     except Exception as error:  # decoders raise nearly anything on damaged input
         raise BuilderError("image_invalid", "the picture cannot be read: %s" % type(error).__name__) from error
     raise BuilderError("image_invalid", "the picture must be uint8, height x width x 3, at least 16 pixels a side")
+
+
+def replay_probes(index: Index) -> Dict[str, Any]:
+    """Describe the index's reference pictures again and search with them; what an airborne program does before arming.
+
+    Returns:
+        `probes`: how many; `cos_min`: least similarity with the stored descriptors; `rows_agree`: how many find their
+        own row again.
+    """
+    try:
+        pictures = np.load(index.path / "probes.npy", allow_pickle=False)
+        expected = np.load(index.path / "probe_vectors.npy", allow_pickle=False)
+        rows = np.load(index.path / "probe_rows.npy", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BuilderError("index_invalid", "the index %s has no sound reference pictures" % index.path) from error
+    found = index.head().describe(pictures)
+    cosines = (found * expected).sum(axis=1)
+    agree = 0
+    for vector, row in zip(found, rows):
+        best = index.search(vector, top=1, scales=[int(index.rows_meta[int(row)]["scale"])])
+        # equal windows (two clear fields) may stand for each other
+        agree += bool(best) and (best[0].row == int(row) or best[0].score > 0.999)
+    return {"probes": len(rows), "cos_min": round(min(1.0, float(cosines.min())), 4), "rows_agree": agree}
 
 
 def open_index(path: Union[str, Path], *, verify: bool = False) -> Index:

@@ -45,7 +45,9 @@ def backbone_session(threads: int) -> Any:
     try:
         data = (DATA / name).read_bytes()
     except OSError as error:
-        raise BuilderError("model_unavailable", "the package's file %s is missing" % name, hint="install again") from error
+        raise BuilderError(
+            "model_unavailable", "the package's file %s is missing" % name, hint="install again"
+        ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BuilderError("model_invalid", "the package's file %s is not the one it was released with" % name)
     options = onnxruntime.SessionOptions()
@@ -71,7 +73,9 @@ class Lite0Vlad(Head):
         self._pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="c10-describe")
         import onnxruntime
 
-        text = "|".join([self.id, "v1", str(self.window_px), BACKBONE[1], WORDS[1], QUARTERS[1], "ort" + onnxruntime.__version__])
+        text = "|".join(
+            [self.id, "v1", str(self.window_px), BACKBONE[1], WORDS[1], QUARTERS[1], "ort" + onnxruntime.__version__]
+        )
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
 
     def features(self, picture: Any) -> Any:

@@ -146,7 +146,7 @@ def make_plan(
         side_px = max(16, side_px)
         stride = max(1, int(round(side_px * settings.stride_ratio)))
         scales.append(Scale(len(scales), side_px * gsd_m, zoom, side_px, stride, gsd_m))
-    windows = []
+    windows: List[Window] = []
     for scale in scales:
         windows.extend(_windows_of(scale, area, screened.tile_px, settings.max_windows - len(windows)))
     if not windows:
@@ -184,13 +184,15 @@ def _windows_of(scale: Scale, area: Polygons, tile_px: int, budget: int) -> List
     i_values = np.arange(first_i, last_i + 2)
     if len(i_values) * (last_j + 2 - first_j) > 64 * budget + 4096:
         raise _too_large(budget)
-    found = []
+    found: List[Tuple[int, int]] = []
     for j in range(first_j, last_j + 2):
         # the cell around a window's centre, nearer to it than to any other window of this scale
         cx, cy = i_values * scale.stride_px + half, j * scale.stride_px + half
         reach = scale.stride_px / 2.0
         cy_array = np.full(len(cx), cy)
-        hit = area.touches((cx - reach) * unit, (cy_array - reach) * unit, (cx + reach) * unit, (cy_array + reach) * unit)
+        hit = area.touches(
+            (cx - reach) * unit, (cy_array - reach) * unit, (cx + reach) * unit, (cy_array + reach) * unit
+        )
         found.extend((int(i), j) for i in i_values[hit])
         if len(found) > budget:
             raise _too_large(budget)
@@ -198,7 +200,10 @@ def _windows_of(scale: Scale, area: Polygons, tile_px: int, budget: int) -> List
         return []
     cells = np.array(found, dtype=np.int64)
     keys = hilbert_keys(cells[:, 0], cells[:, 1])
-    return [Window(scale, found[k][0] * scale.stride_px, found[k][1] * scale.stride_px) for k in np.argsort(keys, kind="stable")]
+    return [
+        Window(scale, found[k][0] * scale.stride_px, found[k][1] * scale.stride_px)
+        for k in np.argsort(keys, kind="stable")
+    ]
 
 
 def _too_large(budget: int) -> BuilderError:

@@ -33,8 +33,15 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--request", type=Path, required=True, help="the request file")
     verify = verbs.add_parser("verify", help="hold every file of an index against its hash")
     verify.add_argument("index", type=Path)
+    verify.add_argument("--probes", action="store_true", help="describe the reference pictures again as well")
     inspect = verbs.add_parser("inspect", help="say what is in an index")
     inspect.add_argument("index", type=Path)
+    bench = verbs.add_parser("bench", help="look real photos up on a real map, beside baselines")
+    bench.add_argument("--map", type=Path, required=True, help="PMTiles archive")
+    bench.add_argument("--queries", type=Path, required=True, help="CSV: file, heading_deg, gsd_m, lat_deg, lon_deg")
+    bench.add_argument("--models", default="orb-vlad,lite0-vlad")
+    bench.add_argument("--prior-m", type=float, default=300.0)
+    bench.add_argument("--dims", type=int, default=128)
     query = verbs.add_parser("query", help="find where a picture was taken")
     query.add_argument("index", type=Path)
     query.add_argument("--image", type=Path, required=True)
@@ -136,14 +143,39 @@ def _near(text: Optional[str]) -> Any:
     return Near(lat_deg=lat, lon_deg=lon, radius_m=radius)
 
 
+def _bench(options: argparse.Namespace) -> Dict[str, Any]:
+    from ._request import Settings
+    from ._voice import Voice
+    from .bench import bench
+
+    silent = os.open(os.devnull, os.O_WRONLY)
+    return bench(
+        options.map,
+        options.queries,
+        models=options.models.split(","),
+        prior_m=options.prior_m,
+        settings=Settings(dims=options.dims),
+        voice=Voice(descriptor=silent),
+    )
+
+
 def _other(options: argparse.Namespace) -> Dict[str, Any]:
     from dataclasses import asdict
 
-    from ._index import open_index, verify_files
+    from ._index import open_index, replay_probes, verify_files
 
     if options.verb == "verify":
         meta = verify_files(options.index)
-        return {"ok": True, "content_id": meta["content_id"], "rows": meta["rows"], "files": len(meta["files"]) + 2}
+        probes = None
+        if options.probes:
+            probes = replay_probes(open_index(options.index))
+            if probes["cos_min"] < 0.999 or probes["rows_agree"] < probes["probes"]:
+                raise BuilderError(
+                    "index_invalid", "the reference pictures do not give the stored descriptors on this machine: %r" % probes
+                )
+        return {"ok": True, "probes": probes, "content_id": meta["content_id"], "rows": meta["rows"], "files": len(meta["files"]) + 2}
+    if options.verb == "bench":
+        return _bench(options)
     index = open_index(options.index)
     if options.verb == "inspect":
         binding = json.loads((options.index / "binding.json").read_text("utf-8"))

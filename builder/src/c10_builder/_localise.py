@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
+"""Where on the map a picture can be placed at all, told from the map alone.
+
+A window's localisability is the mean similarity of the windows that overlap it, minus that of its best look-alike
+farther away than its own side. Below zero, something else on the map looks more like this place than the place itself
+does half a window on. It tells zones, not single windows.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+from PIL import Image
+
+from ._geo import lonlat_of
+
+__all__ = ["LEVELS", "localisability", "map_files"]
+
+_BLOCK_ROWS = 256
+#: Above this many rows of one scale, each is compared with an even sample of this size besides its neighbours.
+_COMPARED_MAX = 20_000
+#: Lower bounds of "fair" and "good"; below the first is "poor".
+LEVELS = (0.0, 0.1)
+_NAMES = ("poor", "fair", "good")
+
+
+def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, stretch: float) -> Tuple[Any, Any]:
+    """One value a row; NaN where a row has no overlapping neighbour.
+
+    Args:
+        coded: n x k int8 rows.
+        facts: their META_DTYPE records.
+        ranges: (first, last) row of each scale.
+        stretch: Mercator metres per metre.
+
+    Returns:
+        (localisability, similarity of the best far look-alike), float32; NaN where there is none.
+    """
+    near_minus_far = np.full(len(coded), np.nan, dtype=np.float32)
+    look_alike = np.full(len(coded), np.nan, dtype=np.float32)
+    for first, last in ranges:
+        count = last - first
+        if count < 2:
+            continue
+        picks = np.arange(first, last)
+        if count > _COMPARED_MAX:
+            picks = first + np.unique(np.linspace(0, count - 1, _COMPARED_MAX).astype(np.int64))
+        others = coded[picks].astype(np.float32) * facts["inv_length"][picks][:, None]
+        ox, oy = facts["mx_m"][picks], facts["my_m"][picks]
+        side = float(facts["side_m"][first]) * stretch
+        for start in range(first, last, _BLOCK_ROWS):
+            stop = min(last, start + _BLOCK_ROWS)
+            block = np.zeros((_BLOCK_ROWS, coded.shape[1]), dtype=np.float32)
+            block[: stop - start] = coded[start:stop].astype(np.float32) * facts["inv_length"][start:stop][:, None]
+            similar = (block @ others.T)[: stop - start]
+            dx = np.abs(facts["mx_m"][start:stop][:, None] - ox)
+            dy = np.abs(facts["my_m"][start:stop][:, None] - oy)
+            reach = np.maximum(dx, dy)
+            near = (reach < 0.75 * side) & (reach > 0.01 * side)
+            far = reach > side
+            near_count = near.sum(axis=1)
+            near_mean = np.where(near_count > 0, np.where(near, similar, 0).sum(axis=1) / np.maximum(near_count, 1), np.nan)
+            far_best = np.where(far.any(axis=1), np.where(far, similar, -2).max(axis=1), np.nan)
+            near_minus_far[start:stop] = near_mean - far_best
+            look_alike[start:stop] = far_best
+    return near_minus_far, look_alike
+
+
+def map_files(facts: Any, rows: Tuple[int, int], *, stride_m: float) -> Tuple[bytes, Dict[str, Any], Dict[str, Any]]:
+    """The map of one scale as a raster and as zones.
+
+    Args:
+        facts: META_DTYPE records.
+        rows: (first, last) row of the scale.
+        stride_m: distance of its windows in Mercator metres.
+
+    Returns:
+        (PNG bytes: 0 not described, else 1 + 254 * clip((value + 0.5) / 1), the raster's place, GeoJSON of zones).
+    """
+    part = facts[rows[0] : rows[1]]
+    known = part[np.isfinite(part["localisability"])]
+    zones: Dict[str, Any] = {"type": "FeatureCollection", "features": []}
+    if not len(known):
+        stream = io.BytesIO()
+        Image.fromarray(np.zeros((1, 1), dtype=np.uint8)).save(stream, "PNG")
+        return stream.getvalue(), {"columns": 1, "rows": 1, "bounds": None}, zones
+    left, top = float(known["mx_m"].min()), float(known["my_m"].min())
+    columns = np.round((known["mx_m"] - left) / stride_m).astype(np.int64)
+    lines = np.round((known["my_m"] - top) / stride_m).astype(np.int64)
+    raster = np.zeros((int(lines.max()) + 1, int(columns.max()) + 1), dtype=np.uint8)
+    raster[lines, columns] = 1 + np.round(254 * np.clip(known["localisability"] + 0.5, 0, 1)).astype(np.uint8)
+    level = np.full(raster.shape, -1, dtype=np.int8)
+    level[lines, columns] = np.searchsorted(np.array(LEVELS), known["localisability"], side="right")
+    for line in range(raster.shape[0]):
+        start = 0
+        while start < raster.shape[1]:
+            stop = start + 1
+            while stop < raster.shape[1] and level[line, stop] == level[line, start]:
+                stop += 1
+            if level[line, start] >= 0:
+                zones["features"].append(_zone(_NAMES[level[line, start]], left, top, stride_m, line, start, stop))
+            start = stop
+    stream = io.BytesIO()
+    Image.fromarray(raster).save(stream, "PNG", optimize=False)
+    west, north = lonlat_of(left - stride_m / 2, top - stride_m / 2)
+    east, south = lonlat_of(left + (raster.shape[1] - 0.5) * stride_m, top + (raster.shape[0] - 0.5) * stride_m)
+    place = {"columns": raster.shape[1], "rows": raster.shape[0], "bounds": [west, south, east, north]}
+    return stream.getvalue(), place, zones
+
+
+def _zone(name: str, left: float, top: float, stride: float, line: int, start: int, stop: int) -> Dict[str, Any]:
+    west, north = lonlat_of(left + (start - 0.5) * stride, top + (line - 0.5) * stride)
+    east, south = lonlat_of(left + (stop - 0.5) * stride, top + (line + 0.5) * stride)
+    w, s, e, n = (round(value, 7) for value in (west, south, east, north))
+    ring = [[w, s], [e, s], [e, n], [w, n], [w, s]]
+    return {"type": "Feature", "properties": {"level": name}, "geometry": {"type": "Polygon", "coordinates": [ring]}}

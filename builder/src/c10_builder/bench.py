@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
+"""``c10-builder bench``: how often real photos are found on a real map, beside baselines in the same run.
+
+The map is built by the ordinary build; every model, baselines included, sees the same windows and the same photos. A hit
+is a window whose centre lies within one window side of the photo's true centre. Chance is the share of searched
+windows that would be hits.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import resource
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from PIL import Image
+
+from ._build import Build, described
+from ._errors import BuilderError
+from ._geo import WORLD_M, Polygons, ground_distance_m, lonlat_of, mercator_of, mercator_stretch
+from ._heads import Head
+from ._index import Index, Near, upright_crop
+from ._pmtiles import PmtilesReader
+from ._request import BuildRequest, Camera, Settings, TakeOff
+from ._screen import scan, screen
+from ._vlad import unit_rows
+from ._voice import Voice
+from ._windows import make_plan
+
+__all__ = ["Photo", "bench", "read_photos", "wilson"]
+
+_RANKS = (1, 5, 10)
+_HFOV_DEG = 65.0
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo with its truth: heading of its upper edge, metres a pixel on the ground, centre."""
+
+    path: Path
+    heading_deg: float
+    gsd_m: float
+    lat_deg: float
+    lon_deg: float
+
+
+def read_photos(table: Path) -> List[Photo]:
+    """From a CSV of file, heading_deg, gsd_m, lat_deg, lon_deg; files are relative to the table."""
+    try:
+        with open(table, newline="", encoding="utf-8") as stream:
+            return [
+                Photo(
+                    table.parent / row["file"], float(row["heading_deg"]), float(row["gsd_m"]),
+                    float(row["lat_deg"]), float(row["lon_deg"]),
+                )
+                for row in csv.DictReader(stream)
+            ]  # fmt: skip
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BuilderError("bad_request", "the table of photos %s is not usable: %r" % (table, error)) from error
+
+
+def wilson(hits: int, count: int, z: float = 1.96) -> Tuple[float, float]:
+    """Wilson's 95 % interval of a share (Wilson, JASA 1927)."""
+    if not count:
+        return 0.0, 1.0
+    share = hits / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+class Thumbnail(Head):
+    """Baseline: the picture shrunk to 16 x 16 greys, mean removed."""
+
+    id, sha256, dim, window_px = "thumbnail", "0" * 64, 256, 224
+
+    def describe(self, pictures: Any) -> Any:
+        """See `Head.describe`."""
+        small = [np.asarray(Image.fromarray(p).convert("L").resize((16, 16), 4), dtype=np.float32).ravel() for p in pictures]
+        rows = np.stack(small)
+        return unit_rows(rows - rows.mean(axis=1, keepdims=True)).astype(np.float32)
+
+
+class Gem(Head):
+    """Baseline: generalised mean (p = 3) of the same backbone's features (Radenovic et al., TPAMI 2019)."""
+
+    id, sha256, dim, window_px = "lite0-gem", "0" * 64, 112, 224
+
+    def __init__(self) -> None:
+        from ._lite0 import Lite0Vlad
+
+        self._features = Lite0Vlad().features
+
+    def describe(self, pictures: Any) -> Any:
+        """See `Head.describe`."""
+        local = np.stack([self._features(picture) for picture in pictures])
+        return unit_rows((np.maximum(local, 1e-6) ** 3).mean(axis=1) ** (1 / 3)).astype(np.float32)
+
+
+class _Flat:
+    """A baseline's index: raw float rows, searched exactly; the shape of `Index` as far as `_score` needs it."""
+
+    def __init__(self, like: Index, raw: Any, kept: Any) -> None:
+        self.rows_meta, self._raw, self._like = like.rows_meta, raw[kept], like
+
+    def rank(self, descriptor: Any, near: Optional[Near], scale: int) -> Any:
+        first, last = self._like.meta["scales"][scale]["rows"]
+        rows = np.arange(first, last)
+        if near is not None:
+            mx, my = mercator_of(lon_deg=near.lon_deg, lat_deg=near.lat_deg)
+            part = self.rows_meta[first:last]
+            reach = near.radius_m * mercator_stretch(near.lat_deg)
+            rows = rows[np.hypot(part["mx_m"] - mx, part["my_m"] - my) <= reach]
+        return rows[np.argsort(-(self._raw[rows] @ descriptor), kind="stable")]
+
+
+def _ranked(index: Any, descriptor: Any, near: Optional[Near], scale: int) -> Any:
+    if isinstance(index, _Flat):
+        return index.rank(descriptor, near, scale)
+    return np.array([m.row for m in index.search(descriptor, near=near, scales=[scale], top=len(index))], dtype=np.int64)
+
+
+def _priors(photos: Sequence[Photo], radius_m: float) -> List[Near]:
+    """A prior for each photo, its centre off by up to half the radius; the same for every model."""
+    found = []
+    for k, photo in enumerate(photos):
+        rng = np.random.RandomState(k)
+        angle, away = rng.rand() * 2 * math.pi, radius_m / 2 * math.sqrt(rng.rand())
+        stretch = mercator_stretch(photo.lat_deg)
+        mx, my = mercator_of(lon_deg=photo.lon_deg, lat_deg=photo.lat_deg)
+        lon, lat = lonlat_of(mx + away * stretch * math.cos(angle), my + away * stretch * math.sin(angle))
+        found.append(Near(lat_deg=lat, lon_deg=lon, radius_m=radius_m))
+    return found
+
+
+def _request(archive: Path, photos: Sequence[Photo], model: str, folder: Path, settings: Settings) -> BuildRequest:
+    """A request over the whole map, for a camera that sees what the photos see."""
+    with PmtilesReader(archive) as reader:
+        places = [(e.z, e.x, e.y) for e in reader.entries()]
+    zoom = max(z for z, _x, _y in places)
+    columns, lines = [x for z, x, _y in places if z == zoom], [y for z, _x, y in places if z == zoom]
+    unit = WORLD_M / (1 << zoom)
+    west, north = lonlat_of((min(columns) + 0.01) * unit, (min(lines) + 0.01) * unit)
+    east, south = lonlat_of((max(columns) + 0.99) * unit, (max(lines) + 0.99) * unit)
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    # a square of the photo's shorter side: the largest that fits whatever the heading
+    sides = []
+    for photo in photos:
+        with Image.open(photo.path) as image:
+            sides.append(math.sqrt(image.size[0] * image.size[1] / 1.34) * photo.gsd_m)
+    low, high = (float(np.percentile(sides, q)) for q in (10, 90))
+    per_m = 2 * math.tan(math.radians(_HFOV_DEG) / 2)
+    return BuildRequest(
+        run_id="bench", nonce="bench", flight_id="bench", archive_path=archive,
+        archive_sha256=hashlib.sha256(archive.read_bytes()).hexdigest(), output_dir=folder / ("index-" + model),
+        work_dir=folder / ("work-" + model), descriptor_cache_dir=None, previous_index_dir=None, area_kind="bbox",
+        buffer_m=0.0, bbox=(west, south, east, north), polygons=((ring,),),
+        takeoff=TakeOff(lat_deg=(south + north) / 2, lon_deg=(west + east) / 2, alt_m=0.0),
+        camera=Camera(_HFOV_DEG, low / per_m, high / per_m, 1280, 960), model_id=model, settings=settings,
+    )  # fmt: skip
+
+
+def bench(
+    archive: Path, table: Path, *, models: Sequence[str], prior_m: float, settings: Settings, voice: Voice
+) -> Dict[str, Any]:
+    """Build the map with each model and look every photo up; see the module."""
+    photos = read_photos(table)
+    if not photos:
+        raise BuilderError("bad_request", "the table of photos %s is empty" % table)
+    priors = _priors(photos, prior_m)
+    rows: List[Dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="c10-bench-") as text:
+        folder = Path(text)
+        base: Optional[Index] = None
+        for model in models:
+            request = replace(
+                _request(archive, photos, model, folder, settings), settings=replace(settings, require_takeoff=False, ladder_below=0, ladder_above=0)
+            )
+            request.work_dir.mkdir(parents=True)
+            build = Build(request, voice)
+            report = build.run()
+            index = base = Index(request.output_dir)
+            count = max(1, report["windows"]["planned"])
+            facts = {
+                "windows": len(index),
+                "windows_per_s": round(count / max(1e-3, report["timing_s"]["describe"]), 1),
+                "index_bytes": report["artifacts"]["bytes"],
+                "content_id": report["content_id"],
+                "int8_delta_r1": report["quality"]["int8_delta_r1"],
+                "ambiguous_ratio": report["quality"]["ambiguous_ratio"],
+            }
+            rows.extend(_score(model, index, index.head(), index, photos, priors, facts))
+        if base is None:
+            raise BuilderError("bad_request", "no model to bench")
+        rows.extend(_baselines(archive, request, base, photos, priors))
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+    return {"photos": len(photos), "prior_m": prior_m, "rows": rows, "peak_rss_mb": round(peak_mb, 1)}
+
+
+def _baselines(
+    archive: Path, request: BuildRequest, like: Index, photos: Sequence[Photo], priors: Sequence[Near]
+) -> List[Dict[str, Any]]:
+    rows: List[Dict[str, Any]] = []
+    with PmtilesReader(archive) as reader:
+        screened = screen(reader, scan(reader, progress=lambda *_: None), progress=lambda *_: None)
+        plan, _notes = make_plan(
+            Polygons.of_lonlat(request.polygons), screened, request.camera, request.settings, window_px=224
+        )
+        for head in (Gem(), Thumbnail()):
+            which = range(len(plan.windows))
+            raw, shares = np.zeros((len(which), head.dim), dtype=np.float32), np.zeros(len(which))
+            for first, part, share in described(reader, screened, plan, head, which, min_valid_ratio=0.6):
+                raw[first : first + len(part)], shares[first : first + len(part)] = part, share
+            kept = np.flatnonzero(shares >= 0.6)
+            if len(kept) != len(like):
+                raise BuilderError("internal", "the baseline saw other windows than the index; use a model of 224 px last")
+            rows.extend(_score(head.id, _Flat(like, raw, kept), head, like, photos, priors, {"windows": len(like)}))
+    return rows
+
+
+def _score(
+    name: str, index: Any, head: Head, like: Index, photos: Sequence[Photo], priors: Sequence[Near], facts: Dict[str, Any]
+) -> List[Dict[str, Any]]:
+    queries: List[Tuple[int, Any]] = []
+    for photo in photos:
+        with Image.open(photo.path) as opened:
+            image = opened.convert("RGBA")
+        scale = like.scale_for(image.size, photo.gsd_m)
+        crop = upright_crop(image, photo.heading_deg, like.sides_m[scale] / photo.gsd_m, head.window_px)
+        queries.append((scale, head.describe(crop[None])[0]))
+    out = []
+    for prior in (False, True):
+        hits, chance, times, far = {n: 0 for n in _RANKS}, 0.0, [], []
+        ranks_by_place: List[Tuple[float, bool]] = []
+        for photo, near, (scale, descriptor) in zip(photos, priors, queries):
+            started = time.perf_counter()
+            order = _ranked(index, descriptor, near if prior else None, scale)
+            times.append(time.perf_counter() - started)
+            mx, my = mercator_of(lon_deg=photo.lon_deg, lat_deg=photo.lat_deg)
+            part = like.rows_meta[order]
+            distance = ground_distance_m(part["mx_m"], part["my_m"], mx, my, photo.lat_deg)
+            good = distance <= like.sides_m[scale]
+            chance += float(good.mean()) if len(good) else 0.0
+            far.append(float(distance[0]) if len(distance) else float("nan"))
+            for n in _RANKS:
+                hits[n] += bool(good[:n].any())
+            if len(distance):
+                local = like.rows_meta[order[int(np.argmin(distance))]]["localisability"]
+                ranks_by_place.append((float(local), bool(good[:1].any())))
+        count = len(photos)
+        row: Dict[str, Any] = {"model": name, "prior": prior, "chance_r1": round(chance / count, 3)}
+        for n in _RANKS:
+            row["r%d" % n] = round(hits[n] / count, 3)
+        row["r1_interval"] = [round(v, 3) for v in wilson(hits[1], count)]
+        row["median_error_m"] = round(float(np.nanmedian(far)), 1)
+        row["query_ms_p50"], row["query_ms_p95"] = (round(1e3 * float(np.percentile(times, q)), 2) for q in (50, 95))
+        ranks_by_place.sort(key=lambda pair: pair[0])
+        third = max(1, len(ranks_by_place) // 3)
+        row["r1_by_localisability_third"] = [
+            round(float(np.mean([hit for _value, hit in part])), 3)
+            for part in (ranks_by_place[:third], ranks_by_place[third:-third], ranks_by_place[-third:])
+            if part
+        ]
+        out.append(dict(row, **facts))
+    return out
