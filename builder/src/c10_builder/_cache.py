@@ -2,8 +2,8 @@
 # SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
 """The descriptor cache: append-only records with a checksum, so that a kill costs one batch at most.
 
-A record is key (32 bytes), share of imagery (float32), descriptor (dim x float32), CRC-32 of those. Records of one model
-and one window size lie in one file, since they have one length. A torn tail is cut off when the file is opened.
+A record is key (32 bytes), share of imagery (float32), descriptor (dim x float32), CRC-32 of those. Records of one
+model and one window size lie in one file, since they have one length. A torn tail is cut off when the file is opened.
 """
 
 from __future__ import annotations

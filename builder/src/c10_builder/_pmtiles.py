@@ -91,7 +91,7 @@ class PmtilesReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = open(path, "rb")  # noqa: SIM115 - closed by close()
+            self._file = open(path, "rb")
         except OSError as error:
             raise BuilderError(
                 "archive_missing",

@@ -213,7 +213,8 @@ def test_memory_stays_bounded_whatever_comes():
 
 def test_text_inside_records_is_cleaned_and_redacted_once_it_is_decoded():
     redactor = Redactor(["canary-token"])
-    hidden = b'{"t":"progress","text":"c\\u0000anary\\u001b[1m-token \\u001b]0;x\\u0007","done":1,"list":["canary\\u002dtoken"]}\n'
+    hidden = b'{"t":"progress","text":"c\\u0000anary\\u001b[1m-token \\u001b]0;x\\u0007",'
+    hidden += b'"done":1,"list":["canary\\u002dtoken"]}\n'
     _stream, records = heard(hidden, redact=redactor.redact)
     assert records == [{"t": "progress", "text": "<redacted> ", "done": 1, "list": ["<redacted>"]}]
 

@@ -119,7 +119,8 @@ def test_a_waypoint_file_is_read_without_items_that_are_no_place(tmp_path: Path)
     "content",
     [
         b"", b"{", b"\xff\xfe", b"[]", b'{"type":"Nothing"}', b'{"type":"Point","coordinates":[200,0]}',
-        b'{"type":"Point","coordinates":["a","b"]}', b'{"type":"LineString","coordinates":[[1]]}', b"QGC WPL 110\n1 2 3\n",
+        b'{"type":"Point","coordinates":["a","b"]}', b'{"type":"LineString","coordinates":[[1]]}',
+        b"QGC WPL 110\n1 2 3\n",
         b"QGC WPL 110\n", b'{"type":"Point","coordinates":[1e999,0]}', b'{"type":"FeatureCollection","features":[]}',
         b'{"type":"Feature","geometry":' * 40 + b"1" + b"}" * 40, b"[" * 100000, b" " * (5 * 1024 * 1024),
         b'{"type":"Feature","geometry":null}',
