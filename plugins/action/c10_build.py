@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import json
 import os
-import shlex
 import signal
 import time
 from typing import Any, Callable, ClassVar, Dict, Iterator
@@ -18,10 +17,11 @@ from typing import Any, Callable, ClassVar, Dict, Iterator
 from ..module_utils._build_stream import BuildStream
 from ..module_utils._errors import BuildCancelledError, FailurePhase, RemoteBuildError
 from ..module_utils._redact import Redactor
-from ..module_utils._remote_job import JobLimits, JobSpec, RemoteJob, follow_job
+from ..module_utils._remote_job import JobLimits, RemoteJob, follow_job
 from ..module_utils._remote_job_verdict import build_verdict
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
+from ..plugin_utils._job_spec import job_spec
 
 CANCELLING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
@@ -43,13 +43,10 @@ class ActionModule(CompanionAction):
         if self._task.check_mode:
             return {"changed": True}
         config, facts = run.config, self.facts_of(run)
-        jobs = f"{config.companion_cache_root}/jobs/{run.run_id}"
-        spec = JobSpec(
-            run_id=run.run_id,
-            folder=f"{jobs}/job",
-            command=tuple(shlex.split(config.c10_builder_command)),
-            request_path=f"{jobs}/request.json",
-            timeout_s=config.build_timeout_s,
+        job_run_id = str(facts.get("job_run_id") or run.run_id)
+        spec = job_spec(
+            config,
+            job_run_id,
             lease_s=arguments["lease_s"],
             memory_max_bytes=arguments["memory_max_bytes"],
             network=arguments["network"],
@@ -64,7 +61,7 @@ class ActionModule(CompanionAction):
         out, err = redactor.stream(), redactor.stream()
         with _log_file(run.path(f"builder-{self.host}.ndjson")) as log, _cancelled_by_signals() as guard:
             stream = BuildStream(
-                run_id=run.run_id,
+                run_id=job_run_id,
                 nonce=facts["nonce"],
                 on_record=_Reporter(self.sink.emit, log),
                 redact=redactor.redact,

@@ -24,6 +24,9 @@ import os
 import sys
 import time
 
+# run_command belongs to modules; the domain knows none.
+# pylint: disable=ansible-bad-function
+
 # A poll is worth a few milliseconds of the companion: json and typing take longer to import than it takes to run,
 # and are left to the verbs that are asked for once.
 TYPE_CHECKING = False
@@ -447,7 +450,7 @@ class Supervisor:
                 cwd=self.folder,
                 env=clean_environment(self.spec),
                 start_new_session=True,
-                preexec_fn=prepare_child,  # noqa: PLW1509 - this process has one thread
+                preexec_fn=self._prepare_child,  # noqa: PLW1509 - this process has one thread
             )
         except (OSError, subprocess.SubprocessError) as exc:
             self.reason, self.message = "spawn_failed", "%s: %s" % (self.spec["command"][0], exc)
@@ -467,6 +470,21 @@ class Supervisor:
                     pipe.close()
         return status, len(left), empty
 
+    def _prepare_child(self) -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        memory_bytes = int(self.spec.get("memory_max_bytes") or 0)
+        if memory_bytes and self.spec.get("mode") == "session":
+            # No control group to limit the whole job: at least no process of it takes all of the memory.
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        try:
+            with open("/proc/self/oom_score_adj", "wb") as file:
+                # Where memory runs out, the build goes before anything that flies the vehicle.
+                file.write(b"500")
+        except OSError:
+            return
+
     def _follow(self, pid: int, streams: Dict[int, CappedLog]) -> Optional[int]:
         """Copy output and watch the limits until the command has ended; its wait status."""
         deadline = time.monotonic() + float(self.spec["timeout_s"])
@@ -483,7 +501,8 @@ class Supervisor:
                 lease_seen, lease_at = self._lease(), now
             if not self.reason:
                 if self._terminate:
-                    self.reason = "cancelled"
+                    asked = os.path.exists(os.path.join(self.folder, "cancel"))
+                    self.reason = "cancelled" if asked else "stopped"
                 elif now > deadline:
                     self.reason = "timeout"
                 elif not os.path.isdir(self.folder):
@@ -534,18 +553,6 @@ def become_subreaper() -> None:
     import ctypes
 
     ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-
-
-def prepare_child() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        with open("/proc/self/oom_score_adj", "wb") as file:
-            # Where memory runs out, the build goes before anything that flies the vehicle.
-            file.write(b"500")
-    except OSError:
-        return
 
 
 def reap(pid: int) -> Tuple[bool, Optional[int]]:
@@ -656,9 +663,11 @@ def poll(folder: str, *, out: int, err: int, limit: int, wait_s: float, gather_s
 
 
 def touch_lease(folder: str) -> None:
-    if not os.path.isdir(folder):
-        return
-    path = os.path.join(folder, "lease")
+    if os.path.isdir(folder):
+        touch(os.path.join(folder, "lease"))
+
+
+def touch(path: str) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     os.utime(path)
 
@@ -674,6 +683,7 @@ def cancel(folder: str) -> Dict[str, Any]:
     deadline = time.monotonic() + KILL_GRACE_S + 2.0
     pid = supervisor_pid(folder)
     if pid:
+        touch(os.path.join(folder, "cancel"))
         signal_all([pid], 15)
     while supervisor_pid(folder) is not None and time.monotonic() < deadline:
         time.sleep(0.02)

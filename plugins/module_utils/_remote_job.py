@@ -53,8 +53,9 @@ class JobSpec:
     """One job; `folder` is an absolute path on the companion, `request_path` the argument of `--request`.
 
     `lease_s` 0 lets the job go on though nobody follows it; `grace_s` lies between SIGTERM and SIGKILL.
-    `mode` is `auto`, or one of `system` (a unit of the machine's systemd), `user` (a unit of the user's), `session` (a
-    process session; where there is no systemd).
+    `memory_max_bytes` (0: none) limits the job in a unit, and each of its processes in a session; `network` is closed
+    only in a unit of the system. `mode` is `auto`, or one of `system` (a unit of the machine's systemd), `user` (a unit
+    of the user's), `session` (a process session; where there is no systemd).
     """
 
     run_id: str
@@ -125,8 +126,9 @@ class JobLimits:
 class JobEnd:
     """How the job ended, in the words of its supervisor.
 
-    `reason`: exited, cancelled, timeout, lease_expired, output_limit, spawn_failed, or lost (the supervisor was
-    killed, or the companion restarted). `empty` says that no process of it was left.
+    `reason`: exited, cancelled, stopped (by the companion: it was shut down, or somebody stopped the unit), timeout,
+    lease_expired, output_limit, spawn_failed, or lost (the supervisor was killed, or the power failed). `empty` says
+    that no process of it was left.
     """
 
     reason: str

@@ -20,6 +20,7 @@ _ENDS = {
     "lease_expired": "nobody followed the build for longer than its lease, and it was stopped",
     "output_limit": "the build was stopped: {message}",
     "spawn_failed": "the builder could not be started: {message}",
+    "stopped": "the companion stopped the build, because it was shut down or by someone's hand",
     "lost": "the build was lost: {message}; the companion was restarted, or the job's supervisor was killed",
 }
 

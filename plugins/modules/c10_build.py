@@ -43,7 +43,7 @@ options:
     type: float
     default: 5.0
   memory_max_bytes:
-    description: Memory that the job may use, where systemd runs it as root; V(0) sets no limit.
+    description: Memory that the job may use, or each of its processes where no systemd runs it; V(0) sets no limit.
     type: int
     default: 0
   network:

@@ -185,3 +185,106 @@ def test_every_way_to_detach_gives_the_report_and_leaves_nothing(
     assert build.stream.last_word(end.exit_code or 0)["outcome"] == "success"
     assert build.processes() == ""
     assert build.units() == ""
+
+
+@pytest.mark.parametrize("mode", ["session", "user"])
+@pytest.mark.parametrize("cut_s", [6, pytest.param(30, marks=pytest.mark.soak)])
+def test_a_cut_cable_loses_and_doubles_nothing(
+    vehicle: Companion, transport: Callable[[str], Transport], mode: str, cut_s: int
+) -> None:
+    build = Build(vehicle, transport(mode), mode, "slow", request={"steps": 20 * (cut_s + 4)})
+
+    def cut() -> None:
+        vehicle.disconnect()
+        time.sleep(cut_s)
+        vehicle.reconnect()
+
+    build.meanwhile(cut)
+    report = build.verdict()
+    build.done()
+    assert report["outcome"] == "success"
+    assert build.links[0] is False
+    assert build.links[-1] is True
+    assert bytes(build.out) == build.log()
+    assert build.processes() == ""
+
+
+def test_killed_ssh_sessions_do_not_touch_the_job(vehicle: Companion, transport: Callable[[str], Transport]) -> None:
+    build = Build(vehicle, transport("session"), "session", "slow", request={"steps": 60})
+    build.meanwhile(lambda: vehicle.exec_root(f"pkill -KILL -f '^sshd: {vehicle.user}'"))
+    report = build.verdict()
+    build.done()
+    assert report["outcome"] == "success"
+    assert bytes(build.out) == build.log()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("victim", "says"), [("evil.py", "the builder was killed by SIGKILL"), ("[j]ob-.*pyc supervise", "was lost")]
+)
+def test_a_killed_party_is_a_typed_failure_and_nothing_is_left(
+    vehicle: Companion, transport: Callable[[str], Transport], mode: str, victim: str, says: str
+) -> None:
+    build = Build(vehicle, transport(mode), mode, "stubborn")
+    if victim == "evil.py":
+        victim = "^/usr/bin/python3 .*[e]vil.py"
+    build.meanwhile(lambda: vehicle.exec_root(f"pkill -KILL -f '{victim}'"))
+    with pytest.raises(RemoteBuildError, match=says):
+        build.verdict()
+    build.done()
+    assert build.processes() == ""
+    assert build.units() == ""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cancelled_build_is_gone_within_ten_seconds(
+    vehicle: Companion, transport: Callable[[str], Transport], mode: str
+) -> None:
+    build = Build(vehicle, transport(mode), mode, "stubborn")
+    build.job.start()
+    assert build.processes().count("evil.py") == 1
+    began = time.monotonic()
+    assert build.job.cancel()["empty"]
+    assert time.monotonic() - began < 10
+    assert build.processes() == ""
+    assert build.units() == ""
+
+
+def test_the_workstation_is_killed_and_the_same_run_attaches_again(
+    vehicle: Companion, transport: Callable[[str], Transport]
+) -> None:
+    build = Build(vehicle, transport("session"), "session", "slow", request={"steps": 60})
+    build.job.start()
+    build.job.attached = False
+    report = build.verdict()
+    assert build.job.attached
+    assert report["outcome"] == "success"
+    assert bytes(build.out) == build.log()
+
+
+def test_a_companion_that_restarts_during_the_build_is_a_lost_build(
+    vehicle: Companion, transport: Callable[[str], Transport]
+) -> None:
+    build = Build(vehicle, transport("system"), "system", "hang")
+    build.job.start()
+    vehicle.stop()
+    vehicle.start()
+    with pytest.raises(RemoteBuildError, match="the companion stopped the build|the build was lost"):
+        build.verdict()
+    assert build.processes() == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "private"), [(False, "PrivateNetwork=yes"), (True, "PrivateNetwork=no")], ids=["closed", "open"]
+)
+def test_a_unit_of_the_system_asks_for_its_limits(
+    vehicle: Companion, transport: Callable[[str], Transport], network: bool, private: str
+) -> None:
+    """What systemd was asked for; the container itself may neither unshare its network nor limit memory."""
+    build = Build(vehicle, transport("system"), "system", "hang", memory_max_bytes=256 << 20, network=network)
+    build.job.start()
+    shown = vehicle.exec_root(f"systemctl show gps-denied-job-{RUN}").stdout.splitlines()
+    wanted = {private, "MemoryMax=268435456", "TasksMax=512", "KillMode=control-group", "RuntimeMaxUSec=3min"}
+    assert wanted <= set(shown)
+    assert build.job.cancel()["empty"]
+    assert build.units() == ""

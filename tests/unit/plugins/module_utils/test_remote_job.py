@@ -121,10 +121,12 @@ class Site:
         return _job_program.marked(RUN)
 
 
-@pytest.fixture()
+@pytest.fixture
 def site(tmp_path):
     made = Site(tmp_path)
     yield made
+    if (made.folder / "alive").exists() and _job_program.read_text(str(made.folder / "result.json")):
+        made.await_supervisor_end()
     left = made.left()
     _job_program.signal_all(left, signal.SIGKILL)
     assert not left, "the test left processes behind"
@@ -338,7 +340,7 @@ def test_a_job_that_nobody_follows_ends_with_its_lease(site):
 
 def test_a_followed_job_keeps_its_lease(site):
     limits = JobLimits(poll_wait_s=0.2, gather_s=0.0)
-    report = site.verdict(site.job("slow", request={"steps": 20}, lease_s=0.6), limits=limits)
+    report = site.verdict(site.job("slow", request={"steps": 50}, lease_s=1.5), limits=limits)
     assert report["outcome"] == "success"
 
 
@@ -394,6 +396,20 @@ def test_one_line_of_many_megabytes_is_cut_and_what_follows_is_read(site):
     (line,) = site.records
     assert line["cut"]
     assert len(line["text"]) == 65536
+
+
+def test_memory_has_a_limit_in_a_session_too(site):
+    with pytest.raises(BuildReportParseError, match="without a report of this run; exit status 1"):
+        site.verdict(site.job("memory", memory_max_bytes=200 << 20))
+    assert "MemoryError" in site.stream.tail[-1]
+
+
+def test_a_supervisor_that_is_told_to_stop_says_so(site):
+    job = site.job("hang")
+    job.start()
+    os.kill(_job_program.supervisor_pid(str(site.folder)), signal.SIGTERM)
+    with pytest.raises(RemoteBuildError, match="the companion stopped the build"):
+        site.verdict(job)
 
 
 def test_a_missing_builder_is_said_plainly(site):
