@@ -15,6 +15,7 @@ import math
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ._geo import MAX_MERCATOR_LAT_DEG, BBox, LonLat
@@ -119,8 +120,7 @@ class TileSet:
     def __iter__(self) -> Iterator[Tile]:
         """Every tile, sorted by zoom, row, column."""
         for z, y, x_first, x_last in self.runs:
-            for x in range(x_first, x_last + 1):
-                yield Tile(z, x, y)
+            yield from map(Tile, repeat(z), range(x_first, x_last + 1), repeat(y))
 
     def __contains__(self, tile: object) -> bool:
         if not isinstance(tile, tuple) or len(tile) != 3:
