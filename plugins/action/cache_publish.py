@@ -31,7 +31,7 @@ class ActionModule(CompanionAction):
             "cache_seal",
             {
                 **who,
-                "source": f"{root}/work/{run.run_id}",
+                "source": f"{root}/work/{facts.get('job_run_id') or run.run_id}",
                 "archive": facts["archive_path"],
                 "request": canonical_json(facts["request"]).decode(),
                 "report": json.dumps(facts["build"], indent=1),

@@ -22,7 +22,8 @@ class ActionModule(CompanionAction):
         if token is None or self._task.check_mode:
             return {}
         root = run.config.companion_cache_root
-        folders = [f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}"]
+        run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
+        folders = [f"{root}/{kind}/{run_id}" for kind in ("work", "jobs") for run_id in sorted(run_ids)]
         if facts.get("outcome") == "success":
             folders.append(f"{root}/incoming/{run.facts()['archive']['sha256'][:16]}")
         try:

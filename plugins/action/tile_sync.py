@@ -28,6 +28,10 @@ class ActionModule(CompanionAction):
             return {"changed": True}
         started = time.monotonic()
         root, archive, facts = run.config.companion_cache_root, run.facts()["archive"], self.facts_of(run)
+        if facts.get("job_run_id"):
+            sync = {"bytes_sent": 0, "bytes_total": archive["size_bytes"], "elapsed_s": 0.0}
+            run.journal.record("fact", phase=self.phase, host=self.host, sync=sync)
+            return {"changed": False, "sync": sync}
         # The folder is named after the content, so that the next run finds what a cut run has sent.
         incoming = f"{root}/incoming/{archive['sha256'][:16]}"
         target = f"{incoming}/tiles.pmtiles"

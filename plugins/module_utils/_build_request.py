@@ -19,9 +19,13 @@ from ._config import PreflightConfig
 from ._flight import Flight
 from ._report import to_plain
 
-__all__ = ["canonical_json", "inputs_id", "request_for_run", "stable_request"]
+__all__ = ["canonical_json", "inputs_id", "request_for_run", "stable_core", "stable_request"]
 
 REQUEST_SCHEMA_VERSION = 1
+OF_ONE_RUN = frozenset(
+    ("run_id", "nonce", "archive_path", "output_dir", "work_dir", "descriptor_cache_dir", "previous_index_dir")
+)
+"""Keys that `request_for_run` adds."""
 
 
 def canonical_json(document: Mapping[str, Any]) -> bytes:
@@ -83,3 +87,8 @@ def request_for_run(
         "descriptor_cache_dir": f"{root}/descriptors",
         "previous_index_dir": current_index,
     }
+
+
+def stable_core(request: Mapping[str, Any]) -> Dict[str, Any]:
+    """The stable request that `request_for_run` was given."""
+    return {name: value for name, value in request.items() if name not in OF_ONE_RUN}

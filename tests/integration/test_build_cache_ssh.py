@@ -228,6 +228,32 @@ def test_killed_on_the_workstation_and_run_again(settings: dict[str, Any], compa
     assert leftovers(companion) == ""
 
 
+def test_a_workstation_that_lost_its_power_goes_on_with_the_build(
+    settings: dict[str, Any], companion: Companion
+) -> None:
+    """Nothing on the workstation could end the job: the next run with the same inputs finds it and takes its result."""
+    with_pause = {**settings, "c10_builder_command": slow_builder(companion, 30)}
+    with subprocess.Popen(
+        command_line(with_pause, companion), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        wait_until(lambda: started(companion))
+        playbook = controller_of(Path(settings["cache_staging_root"]))
+        companion.disconnect()
+        workers = [int(pid) for pid in Path(f"/proc/{playbook}/task/{playbook}/children").read_text().split()]
+        for pid in [driver.pid, *workers, playbook]:
+            os.kill(pid, signal.SIGKILL)
+    companion.reconnect()
+    first = processes(companion)
+    assert first
+    companion.exec_root(f"rm {companion.cache_root}/started")
+    report = build(with_pause, companion)
+    assert report.outcome is CacheBuildOutcome.SUCCESS, report.failure_message
+    assert report.companions[0].sync is not None
+    assert report.companions[0].sync.bytes_sent == 0
+    assert not started(companion), "the builder was started a second time"
+    assert leftovers(companion) == ""
+
+
 def controller_of(staging: Path) -> int:
     """The ansible-playbook of the run in this staging root: the process that its lock's holder serves."""
     holder = json.loads((staging / ".c12.lock.holder").read_text())["pid"]
