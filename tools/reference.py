@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _config, _errors, _report
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _config, _errors, _provider_profiles, _report
 from pydantic import TypeAdapter
 
 from operator_tool import _cli, _cli_options
@@ -40,6 +40,7 @@ def documents(root: Path = DOCS) -> dict[Path, str]:
         root / "reference" / "settings.md": settings_page(),
         root / "reference" / "cli.md": cli_page(),
         root / "reference" / "exit-codes.md": exit_codes_page(),
+        root / "reference" / "tile-providers.md": tile_providers_page(),
     }
     for cls in SCHEMAS:
         made[root / "schemas" / f"{cls.__name__}.schema.json"] = schema(cls)
@@ -158,6 +159,31 @@ def exit_codes_page() -> str:
         "same run may well succeed a moment later.\n\n"
         + _table(("error", "code", "phase", "retryable", "next step"), *steps)
         + f"\nPhases, in the order of the work: {phases}.\n"
+    )
+
+
+def tile_providers_page() -> str:
+    """The shipped provider profiles."""
+    rows = []
+    for name in _provider_profiles.profile_ids():
+        profile = _provider_profiles.load_profile(name)
+        needs_key = any(key.startswith("api_key") for key in profile)
+        rows.append(
+            (
+                f"`{name}`",
+                profile["description"],
+                profile["max_zoom"],
+                _yes(profile.get("offline_allowed", True)) or "no: refused",
+                _yes(needs_key),
+                f"[terms]({profile['terms_url']})",
+            )
+        )
+    return (
+        f"# Shipped provider profiles\n\n{MADE}\n"
+        "Use one by its name: `--tile-source NAME`. Providers change addresses and terms: read the terms before the\n"
+        "first download. How to write a profile of your own is in\n"
+        "[how-to/tile-provider.md](../how-to/tile-provider.md).\n\n"
+        + _table(("profile", "what", "highest zoom", "offline use", "needs a key", "terms"), *rows)
     )
 
 
