@@ -21,7 +21,14 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._cache_progra
 )
 from cache_samples import RUN_ID, Signer, activate_build, grant_for, make_build, seal_only
 
-PYTHONS = sorted({sys.executable, *filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 15)))})
+
+def _works(python: str) -> bool:
+    """Whether there is an interpreter behind the name; version managers leave launchers without one."""
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+FOUND = {shutil.which(f"python3.{minor}") for minor in range(8, 15)}
+PYTHONS = sorted({sys.executable, *(python for python in FOUND if python and _works(python))})
 
 
 @pytest.fixture
@@ -202,15 +209,13 @@ def test_two_independent_verifiers_agree_that_this_is_go(template: tuple[CacheRo
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_it_answers_on_every_python_here(template: tuple[CacheRoot, Signer], python: str) -> None:
-    if run(python, "-c", "pass").returncode != 0:
-        return  # a launcher without an interpreter behind it
     done = program(template[0], "gps-denied-verify", python=python)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_large_cache_is_verified_in_less_than_64_megabytes(root: CacheRoot) -> None:
-    source = Path(make_build(root, seed=1, archive=os.urandom(1 << 20) * 150))
-    for number in range(3000):
+    source = Path(make_build(root, seed=1, archive=os.urandom(1 << 20) * 100))
+    for number in range(1500):
         (source / "index" / f"part-{number:05}.bin").write_bytes(b"%d" % number)
     content_id, counter = seal_only(root, str(source))
     text = grant_for(content_id, counter).to_text().encode()

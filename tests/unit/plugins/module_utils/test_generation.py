@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -19,6 +21,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._generation import (
     open_folder,
     read_manifest,
+    read_small_file,
     seal,
     verify_files,
 )
@@ -326,3 +329,50 @@ def test_a_seal_goes_on_where_a_killed_one_stopped(build: Path, name: str) -> No
     seal(str(build))
     assert not (build / f".tmp-{name}").exists()
     check(build)
+
+
+def test_where_there_are_no_leases_the_open_descriptors_decide(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.fcntl
+
+    def without_leases(descriptor: int, command: int, argument: int = 0) -> int:
+        if command == fcntl.F_SETLEASE:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return int(real(descriptor, command, argument))
+
+    monkeypatch.setattr(fcntl, "fcntl", without_leases)
+    with (build / "request.json").open("r+b"), pytest.raises(CacheVerifyError, match=f"by process {os.getpid()}"):
+        seal(str(build))
+    with (build / "request.json").open("rb"):
+        seal(str(build))
+
+
+def test_a_folder_of_too_many_files_is_refused_before_they_are_looked_at(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_generation, "MAX_FILES", 10)
+    for number in range(20):
+        (sealed / "index" / f"more-{number}").touch()
+    with pytest.raises(CacheVerifyError, match="more than 10 files in one folder"):
+        check(sealed)
+
+
+def test_small_files_beside_the_manifest_are_bounded_too(sealed: Path) -> None:
+    with open_folder(str(sealed)) as folder_fd:
+        assert read_small_file(folder_fd, "none", max_bytes=10) is None
+        with pytest.raises(CacheVerifyError, match="larger than 10 bytes"):
+            read_small_file(folder_fd, "tiles.pmtiles", max_bytes=10)
+        (sealed / "link").symlink_to("tiles.pmtiles")
+        with pytest.raises(CacheVerifyError, match="symbolic link"):
+            read_small_file(folder_fd, "link", max_bytes=10)
+    with pytest.raises(CacheVerifyError, match="nowhere is missing"), open_folder(str(sealed / "nowhere")):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_not_sealed(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fchmod(_descriptor: int, _mode: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    with pytest.raises(CacheVerifyError, match="cannot be sealed: Read-only file system") as caught:
+        seal(str(build))
+    assert reason_of(caught.value) is Reason.STORAGE

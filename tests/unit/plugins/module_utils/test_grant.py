@@ -16,7 +16,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._grant import
     check_grant,
     parse_time,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CONTENT = "ab" * 32
@@ -104,6 +104,7 @@ def test_a_grant_counts_for_its_content_vehicle_flight_and_time_only(
     assert reason_of(caught.value) is reason
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

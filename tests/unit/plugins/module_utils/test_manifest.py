@@ -15,7 +15,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._manifest imp
     Manifest,
     ManifestEntry,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 SUM = "0" * 64
@@ -81,6 +81,7 @@ def test_each_way_to_be_wrong_has_its_reason(content: bytes, reason: Reason) -> 
     assert refused(content) is reason
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_a_manifest_that_writes_itself_or_a_typed_refusal(content: bytes) -> None:
     try:
@@ -89,6 +90,7 @@ def test_any_bytes_give_a_manifest_that_writes_itself_or_a_typed_refusal(content
         assert reason_of(exc).value.startswith("manifest-")
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8}\.bin)?", fullmatch=True), st.integers(0, 1 << 53)),

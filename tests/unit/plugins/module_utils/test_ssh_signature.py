@@ -153,3 +153,19 @@ def test_options_are_read_as_ssh_keygen_writes_them(keys: dict[str, Signer]) -> 
     line = keys["first"].line('namespaces="a,b",valid-after="20270101120000Z"')
     (signer,) = parse_allowed_signers(line.encode())
     assert (signer.namespaces, signer.valid_after, signer.valid_before) == (("a", "b"), 1798804800, None)
+
+
+def test_trust_that_cannot_be_read_and_a_missing_ssh_keygen_close_the_door(
+    tmp_path: Path, keys: dict[str, Signer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = keys["first"].sign(TEXT)
+    folder = trust(tmp_path, keys["first"].line())
+    (tmp_path / "revoked_keys").mkdir()
+    assert refused(TEXT, good, folder) is Reason.TRUST_MISSING
+    (tmp_path / "revoked_keys").rmdir()
+    assert refused(TEXT, good, trust(tmp_path, keys["first"].line() + "#" * 300_000)) is Reason.TRUST_MALFORMED
+    assert refused(TEXT, b"x" * 20_000, trust(tmp_path, keys["first"].line())) is Reason.SIGNATURE_MALFORMED
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refused(TEXT, good, folder) is Reason.VERIFIER_FAILED
+    with pytest.raises(SettingsError, match="gave FileNotFoundError"):
+        sign_text(TEXT, key_path=str(keys["first"].key))
