@@ -61,16 +61,16 @@ def degeneracy(raw: Any) -> Tuple[Dict[str, float], List[Finding]]:
     else:
         equal = 1.0
     enough = len(raw) >= GATE_ROWS_MIN
-    for bad, text in (
-        (
-            figures["raw_mean_cos"] > 0.97,
-            "descriptors of different places are nearly equal (mean cosine %.3f)" % figures["raw_mean_cos"],
-        ),
-        (equal > 0.01 and len(raw) > 4, "%.1f %% of pairs of places have the same descriptor" % (100 * equal)),
-        (figures["raw_eff_rank"] < 5, "the descriptors span only %.1f directions" % figures["raw_eff_rank"]),
+    mean_cos, rank = figures["raw_mean_cos"], figures["raw_eff_rank"]
+    # a sound model over one kind of ground has a large common part and so a low rank (4.2 on an even texture);
+    # only with nearly parallel descriptors is it the model that is broken
+    for bad, fatal, text in (
+        (mean_cos > 0.97, True, "descriptors of different places are nearly equal (mean cosine %.3f)" % mean_cos),
+        (equal > 0.01 and len(raw) > 4, True, "%.1f %% of pairs of places have the same descriptor" % (100 * equal)),
+        (rank < 5, mean_cos > 0.9, "the descriptors span only %.1f directions" % rank),
     ):
         if bad:
-            findings.append(Finding("descriptors_degenerate", text, fatal=enough))
+            findings.append(Finding("descriptors_degenerate", text, fatal=fatal and enough))
     return figures, findings
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -104,15 +105,17 @@ class OrbVlad(Head):
 
 
 def open_head(model_id: str, *, threads: int = 1, provider: str = "cpu") -> Head:
-    """Load a model.
+    """Load a model; `auto` is lite0-vlad where onnxruntime is installed, else orb-vlad.
 
     Raises:
         BuilderError: `model_unavailable`, `model_invalid`, `bad_request`.
     """
+    if model_id == "auto":
+        model_id = "lite0-vlad" if importlib.util.find_spec("onnxruntime") else "orb-vlad"
     if model_id == "orb-vlad":
         return OrbVlad()
     if model_id == "lite0-vlad":
         from ._lite0 import Lite0Vlad
 
         return Lite0Vlad(threads=threads)
-    raise BuilderError("bad_request", "the model %r is not known" % model_id, hint="known: lite0-vlad, orb-vlad")
+    raise BuilderError("bad_request", "the model %r is not known" % model_id, hint="known: auto, lite0-vlad, orb-vlad")

@@ -225,7 +225,7 @@ class BuildRequest:
             polygons=polygons,
             takeoff=_takeoff(data.get("takeoff_origin")),
             camera=_camera(data.get("camera")),
-            model_id=_text(model, "id", optional=True) or "orb-vlad",
+            model_id=_text(model, "id", optional=True) or "auto",
             settings=Settings.parse(data.get("settings")),
         )
 
