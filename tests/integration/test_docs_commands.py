@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ import pytest
 import yaml
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import SECRET_NAMES, PreflightConfig
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import parse_spec
+
+import operator_tool
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -76,6 +79,8 @@ OTHER_FLIGHT = "a command that is run here, for another flight"
 NOT_RUN = {
     "make test": "is what runs this",
     ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-inspection": OTHER_FLIGHT,
+    ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-survey -e lock_timeout_s=60": "is run here"
+    " without the setting",
     ".venv/bin/operator-tool verify --flight-id another-flight": "NO-GO is held by the tests of the check at take-off",
     ".venv/bin/operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
     "operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
@@ -195,6 +200,16 @@ def test_toml_in_the_pages_is_understood():
         else:
             assert sorted(set(values) - known) == []
     assert found
+
+
+def test_python_in_the_pages_uses_what_is_public():
+    imported = set()
+    for page, text in blocks("python"):
+        for node in ast.walk(ast.parse(text, filename=str(page))):
+            if isinstance(node, ast.ImportFrom) and node.module == "operator_tool":
+                imported |= {name.name for name in node.names}
+    assert imported
+    assert sorted(imported - set(operator_tool.__all__)) == []
 
 
 def test_inventories_in_the_pages_have_companions():
