@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 
-CANARIES = ("canary-Tok3n/with+signs=", "canary'Key\"42\\zé")
+CANARIES = ("canary-Tok3n/with+signs=", "canary'Key\"42\\z$!")
 
 
 def say(text):
