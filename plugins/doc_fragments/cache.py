@@ -37,6 +37,15 @@ attributes:
     support: none
 """
 
+    MOMENT = r"""
+options:
+  now_epoch_s:
+    description:
+      - Judge grants and signers by this time, in seconds since the epoch, instead of the companion's clock.
+      - For companions without a battery-backed clock; C(gps-denied-verify) at take-off wants a true clock all the same.
+    type: float
+"""
+
     CHECK_MODE = r"""
 attributes:
   check_mode:

@@ -15,12 +15,13 @@ from typing import Any, Dict, Iterator
 from ._errors import CacheActivateError, CacheBuildError
 from ._generation_faults import Reason, refuse_activation
 
-__all__ = ["COMMON_OPTIONS", "reported"]
+__all__ = ["COMMON_OPTIONS", "MOMENT_OPTION", "reported"]
 
 COMMON_OPTIONS: Dict[str, Any] = {
     "root": {"type": "path", "default": "/var/lib/gps-denied"},
     "trust_dir": {"type": "path"},
 }
+MOMENT_OPTION: Dict[str, Any] = {"now_epoch_s": {"type": "float"}}
 
 
 @contextlib.contextmanager

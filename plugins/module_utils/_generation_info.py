@@ -37,22 +37,23 @@ def _nearest(path: str) -> str:
     return path
 
 
-def _current(root: CacheRoot, *, full: bool) -> Optional[Dict[str, Any]]:
+def _current(root: CacheRoot, *, full: bool, now_epoch_s: Optional[float]) -> Optional[Dict[str, Any]]:
     if not os.path.lexists(root.join("current")):
         return None
-    answer = check_cache(root, TakeoffQuestion(full=full))
+    answer = check_cache(root, TakeoffQuestion(full=full, now_epoch_s=now_epoch_s))
     found = asdict(answer)
     found.pop("go")
     found.update(healthy=answer.go)
     return found
 
 
-def describe_cache(root: CacheRoot, *, full: bool = True) -> Dict[str, Any]:
+def describe_cache(root: CacheRoot, *, full: bool = True, now_epoch_s: Optional[float] = None) -> Dict[str, Any]:
     """The facts, as plain data.
 
     Args:
         root: the cache root; it need not be there.
         full: hash the current generation, so that `current.healthy` means every byte.
+        now_epoch_s: judge the grant by this time instead of the clock.
     """
     nearest = _nearest(root.path)
     lock = read_companion_lock(root)
@@ -66,7 +67,7 @@ def describe_cache(root: CacheRoot, *, full: bool = True) -> Dict[str, Any]:
         "root": root.path,
         "present": os.path.isdir(root.path),
         "writable": os.path.isdir(root.path) and os.access(root.path, os.W_OK | os.X_OK),
-        "current": _current(root, full=full),
+        "current": _current(root, full=full, now_epoch_s=now_epoch_s),
         "previous": str(previous) if previous else None,
         "generations": [str(name) for name in root.generation_names()],
         "counter_floor": floor,

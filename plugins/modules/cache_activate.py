@@ -22,6 +22,7 @@ description:
   - Keeps the current generation, the one before, and those that a flight has leased; removes older ones.
 extends_documentation_fragment:
   - gps_denied.preflight.cache
+  - gps_denied.preflight.cache.moment
 attributes:
   check_mode:
     description: The module has nothing to predict; in check mode it does nothing.
@@ -99,7 +100,7 @@ from ..module_utils._activation import activate
 from ..module_utils._activation_rollback import roll_back
 from ..module_utils._activation_state import CacheRoot
 from ..module_utils._cache_program import install_programs
-from ..module_utils._generation_door import COMMON_OPTIONS, reported
+from ..module_utils._generation_door import COMMON_OPTIONS, MOMENT_OPTION, reported
 
 
 def main() -> None:
@@ -107,6 +108,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **COMMON_OPTIONS,
+            **MOMENT_OPTION,
             "sealed_path": {"type": "path"},
             "rollback_to": {"type": "str"},
             "grant": {"type": "str", "required": True},
@@ -127,6 +129,7 @@ def main() -> None:
             "grant_text": options["grant"].encode(),
             "signature": options["signature"].encode() if options["signature"] else None,
             "vehicle_id": options["vehicle_id"],
+            "now_epoch_s": options["now_epoch_s"],
         }
         if options["sealed_path"] is None:
             done = roll_back(root, generation=options["rollback_to"], **common)

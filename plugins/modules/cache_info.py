@@ -19,6 +19,7 @@ description:
   - A missing or broken cache is told, and never fails the module.
 extends_documentation_fragment:
   - gps_denied.preflight.cache
+  - gps_denied.preflight.cache.moment
   - gps_denied.preflight.cache.check_mode
 options:
   mode:
@@ -90,6 +91,7 @@ cache:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._activation_state import CacheRoot
+from ..module_utils._generation_door import COMMON_OPTIONS, MOMENT_OPTION
 from ..module_utils._generation_info import describe_cache
 
 
@@ -97,14 +99,15 @@ def main() -> None:
     """Parse, ask, answer."""
     module = AnsibleModule(
         argument_spec={
-            "root": {"type": "path", "default": "/var/lib/gps-denied"},
-            "trust_dir": {"type": "path"},
+            **COMMON_OPTIONS,
+            **MOMENT_OPTION,
             "mode": {"type": "str", "choices": ["full", "fast"], "default": "full"},
         },
         supports_check_mode=True,
     )
     root = CacheRoot(module.params["root"], module.params["trust_dir"])
-    module.exit_json(changed=False, cache=describe_cache(root, full=module.params["mode"] == "full"))
+    facts = describe_cache(root, full=module.params["mode"] == "full", now_epoch_s=module.params["now_epoch_s"])
+    module.exit_json(changed=False, cache=facts)
 
 
 if __name__ == "__main__":

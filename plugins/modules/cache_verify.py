@@ -19,6 +19,7 @@ description:
   - NO-GO fails the module unless O(fail_on_no_go=false).
 extends_documentation_fragment:
   - gps_denied.preflight.cache
+  - gps_denied.preflight.cache.moment
   - gps_denied.preflight.cache.check_mode
 options:
   content_id:
@@ -86,7 +87,7 @@ from dataclasses import asdict
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._activation_state import CacheRoot
-from ..module_utils._generation_door import COMMON_OPTIONS
+from ..module_utils._generation_door import COMMON_OPTIONS, MOMENT_OPTION
 from ..module_utils._generation_faults import Reason, refuse
 from ..module_utils._takeoff_check import TakeoffQuestion, check_cache
 
@@ -96,6 +97,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **COMMON_OPTIONS,
+            **MOMENT_OPTION,
             "content_id": {"type": "str"},
             "vehicle_id": {"type": "str"},
             "flight_id": {"type": "str"},
@@ -112,6 +114,7 @@ def main() -> None:
         flight_id=options["flight_id"],
         full=options["mode"] == "full",
         route_path=options["route"],
+        now_epoch_s=options["now_epoch_s"],
     )
     answer = check_cache(CacheRoot(options["root"], options["trust_dir"]), question)
     if not answer.go and options["fail_on_no_go"]:

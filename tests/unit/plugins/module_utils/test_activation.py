@@ -309,3 +309,10 @@ def test_without_syncfs_everything_is_synced(root: CacheRoot, monkeypatch: pytes
     monkeypatch.setattr(os, "sync", lambda: synced.append(True))
     activate_build(root, seed=1)
     assert synced == [True]
+
+
+def test_without_the_counter_a_used_grant_would_count_again(root: CacheRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate_build(root, seed=1)
+    source, content_id, _counter = sealed(root, 2)
+    monkeypatch.setattr(CacheRoot, "counter_floor", lambda _self: 0)
+    assert do(root, source, grant_for(content_id, 1).to_text()).changed

@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,11 @@ def test_a_root_that_cannot_be_made_is_named(doors: Doors, tmp_path: Path) -> No
     (tmp_path / "file").write_bytes(b"x")
     failed = doors("cache_lock", root=str(tmp_path / "file" / "cache"), run_id=RUN_ID, holder="a")
     assert failed["msg"].startswith("the companion's storage refused: Not a directory")
+
+
+def test_a_companion_whose_clock_was_never_set_is_judged_by_the_time_it_is_told(doors: Doors) -> None:
+    token = doors("cache_lock", run_id=RUN_ID, holder="a")["cache"]["token"]
+    publish(doors, seed=1, token=token)
+    assert doors("cache_verify", now_epoch_s=0.0)["error"]["details"]["reason"] == "clock-untrusted"
+    assert doors("cache_info", now_epoch_s=0.0)["cache"]["current"]["reason"] == "clock-untrusted"
+    assert doors("cache_verify", now_epoch_s=time.time())["cache"]["go"]
