@@ -15,8 +15,9 @@ import math
 import struct
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import repeat
-from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ._geo import MAX_MERCATOR_LAT_DEG, BBox, LonLat
 
@@ -59,6 +60,10 @@ class Tile(NamedTuple):
         if not (0 <= x < side and 0 <= y < side):
             raise ValueError(f"tile {z}/{x}/{y} does not exist: zoom {z} has columns and rows 0 to {side - 1}")
         return cls(z, x, y)
+
+
+# Runs are checked once when the set is made: its tiles need no constructor of their own.
+_unchecked: Callable[[Tuple[int, int, int]], Tile] = partial(tuple.__new__, Tile)
 
 
 class TileRun(NamedTuple):
@@ -120,7 +125,7 @@ class TileSet:
     def __iter__(self) -> Iterator[Tile]:
         """Every tile, sorted by zoom, row, column."""
         for z, y, x_first, x_last in self.runs:
-            yield from map(Tile, repeat(z), range(x_first, x_last + 1), repeat(y))
+            yield from map(_unchecked, zip(repeat(z), range(x_first, x_last + 1), repeat(y)))
 
     def __contains__(self, tile: object) -> bool:
         if not isinstance(tile, tuple) or len(tile) != 3:
