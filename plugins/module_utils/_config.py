@@ -57,6 +57,9 @@ class PreflightConfig:
     max_leg_m: float = _described(
         100_000.0, "Longest leg between two vertices, in metres; more is taken for a stray vertex."
     )
+    expected_flight_fingerprint: Optional[str] = _described(
+        None, "Fingerprint of the flight that a plan was made for; another one is refused."
+    )
     zooms: Tuple[int, ...] = _described(
         (), "Zoom levels of the tiles, as 16,17,18 or 16-18; auto chooses them from the camera and its height."
     )
@@ -64,7 +67,7 @@ class PreflightConfig:
     satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
     tile_source: Optional[str] = _described(
-        None, "Provider profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder."
+        None, "Name of a shipped provider profile, a profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder."
     )
     download_timeout_s: float = _described(14_400.0, "Deadline of the whole download phase.")
     coverage_tolerance_ratio: float = _described(
@@ -208,6 +211,8 @@ def load_config(
             raise SettingsError(f"{path} has an unknown setting {name!r}")
         for name, value in from_file.items():
             if name in _PATHS and isinstance(value, str) and not value.startswith(("~", "/")):
+                if name == "tile_source" and re.fullmatch(r"[a-z0-9-]+", value):
+                    continue  # the name of a shipped profile; a folder of that name is written ./name
                 from_file[name] = os.path.join(os.path.dirname(os.path.abspath(path)), value)
     for name in sorted(set(overrides) - set(known)):
         raise SettingsError(f"there is no setting {name!r}")

@@ -11,6 +11,7 @@ from typing import Tuple
 
 from ._area import Area, build_area, tiles_for_area
 from ._config import PreflightConfig
+from ._errors import FailurePhase, SettingsError
 from ._flight import Flight
 from ._tiles import TileSet, zoom_for_gsd
 
@@ -21,7 +22,7 @@ WINDOW_PX = 224
 
 
 def choose_zooms(config: PreflightConfig, lat_deg: float) -> Tuple[int, ...]:
-    """The configured zooms, else those that serve the camera: one at least as fine as the model needs, and the one above.
+    """The configured zooms, else two that serve the camera: as fine as the model needs, and one above.
 
     The footprint of a camera that looks down is 2·AGL·tan(HFOV/2) wide; the model sees it with `WINDOW_PX` pixels.
     """
@@ -37,7 +38,15 @@ def plan_tiles(flight: Flight, config: PreflightConfig) -> Tuple[Area, TileSet]:
 
     Raises:
         AreaError, AreaTooLargeError: the route gives no area, or one beyond the limits.
+        SettingsError: the flight is not the one that the plan was made for.
     """
+    expected = config.expected_flight_fingerprint
+    if expected and expected != flight.fingerprint:
+        raise SettingsError(
+            f"flight {flight.flight_id} is not the one that the plan was made for: its route has changed",
+            phase=FailurePhase.FLIGHT_RESOLVE,
+            remediation="Make a new plan with `operator-tool plan`, and look at it.",
+        )
     area = build_area(
         flight,
         kind=config.flight_area_kind,

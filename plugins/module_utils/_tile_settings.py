@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
-
 from ._config import PreflightConfig, read_secret
 from ._errors import TileSourceError
+from ._provider_profiles import load_profile, profile_ids
 from ._tile_source import TileSource, open_source, spec_from_location
 
 __all__ = ["configured_source"]
 
 
 def configured_source(config: PreflightConfig) -> TileSource:
-    """The source of `tile_source` (a profile, archive or folder), else of `satellite_provider_url`, with its key.
+    """The source that the settings name, with its key: `tile_source`, else `satellite_provider_url`.
 
     Raises:
         TileSourceError: there is none, or it cannot be used.
@@ -26,15 +25,8 @@ def configured_source(config: PreflightConfig) -> TileSource:
         raise TileSourceError(
             "no tile source is configured", remediation="Set tile_source or satellite_provider_url (--tile-source, …)."
         )
-    spec = _profile(location) if location.endswith(".toml") else spec_from_location(location)
+    if location.endswith(".toml") or location in profile_ids():
+        spec = load_profile(location)
+    else:
+        spec = spec_from_location(location)
     return open_source(spec, api_key=read_secret(config, "satellite_provider_api_key"))
-
-
-def _profile(path: str) -> Dict[str, Any]:
-    import tomllib  # Python 3.11; only ever read on the workstation
-
-    try:
-        with open(path, "rb") as stream:
-            return tomllib.load(stream)
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        raise TileSourceError(f"cannot read the provider profile {path}: {exc}") from None

@@ -143,6 +143,12 @@ def build_cache(
     return _conclude(open_run(run_dir), cancelled=result.cancelled, finished=result.finished, failures=result.failures)
 
 
+def report_path(request: BuildCacheRequest, report: CacheBuildReport) -> str:
+    """Where the report of a run with this request is."""
+    config = load_config(request.settings, config_file=request.config_file)
+    return config.report or os.path.join(config.cache_staging_root, "reports", f"{report.run_id}.json")
+
+
 def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str]) -> CacheBuildReport:
     if cancelled:
         run.journal.record("fail", error=BuildCancelledError("cancelled by the operator").to_dict())

@@ -14,8 +14,8 @@ import click
 
 from ._cli_companion import sign, verify, wheelhouse
 from ._cli_flight import flight, serve_flights
-from ._cli_options import companion, format_option, reports_errors, setting_options, settings
-from ._cli_tiles import download
+from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
+from ._cli_tiles import download, plan
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -27,15 +27,8 @@ def cli() -> None:
 @cli.command("build-cache")
 @click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
 @click.option("--flight-file", metavar="FILE", help="A mission file (QGroundControl .plan, QGC WPL, …).")
-@click.option(
-    "--companion-host", metavar="HOST", help="One companion instead of an inventory; localhost is this machine."
-)
-@click.option("--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=22, show_default=True)
-@click.option("--companion-user", metavar="USER", help="SSH user on the companion.")
-@click.option("--companion-key-file", metavar="FILE", help="SSH private key for the companion.")
-@click.option(
-    "--vehicle-id", metavar="ID", help="Name under which the companion's host key is pinned (default: its host)."
-)
+@click.option("--plan", "plan_file", metavar="FILE", help="Apply a plan; refused where its flight has changed.")
+@companion_options
 @click.option(
     "--api-key", metavar="KEY", help="Tile provider's API key; others can read a command line: prefer --api-key-file."
 )
@@ -47,11 +40,17 @@ def cli() -> None:
 def build_cache(flight_id: str | None, flight_file: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
     """Build, verify and activate the cache that a flight needs, on every companion."""
     from . import _build
+    from ._plan import read_plan
     from ._progress_view import progress_view
     from ._summary import human_summary
 
+    chosen = settings(flags, assignments)
+    if flags["plan_file"]:
+        planned = read_plan(flags["plan_file"])
+        flight_id, flight_file = planned["flight"]["given"]["flight_id"], planned["flight"]["given"]["flight_file"]
+        chosen = {**planned["settings"], **chosen, "expected_flight_fingerprint": planned["flight"]["fingerprint"]}
     if bool(flight_id) == bool(flight_file):
-        raise click.UsageError("give either --flight-id or --flight-file")
+        raise click.UsageError("give one of --flight-id, --flight-file and --plan")
     secrets = {}
     if flags["api_key"]:
         click.echo(
@@ -60,7 +59,7 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         secrets["satellite_provider_api_key"] = flags["api_key"]
     request = _build.BuildCacheRequest(
         flight=_build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file)),
-        settings=settings(flags, assignments),
+        settings=chosen,
         secrets=secrets,
         config_file=flags["config_file"],
         companion=companion(flags),
@@ -75,12 +74,17 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
     except _build.UnexpectedRunError as exc:
         click.echo(f"operator-tool: this is a defect of the tool: {exc}", err=True)
         raise SystemExit(1) from None
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else human_summary(report, request.settings))
+    click.echo(
+        json.dumps(report.to_dict(), indent=2)
+        if as_json
+        else human_summary(report, _build.report_path(request, report))
+    )
     raise SystemExit(report.exit_code)
 
 
 cli.add_command(flight)
 cli.add_command(serve_flights)
+cli.add_command(plan)
 cli.add_command(download)
 cli.add_command(verify)
 cli.add_command(sign)

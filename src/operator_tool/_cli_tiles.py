@@ -1,7 +1,7 @@
 # Copyright (c) 2026 gps_denied.preflight contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`operator-tool download`: the download phase alone."""
+"""`operator-tool plan` and `operator-tool download`: what a build will fetch, and the download phase alone."""
 
 from __future__ import annotations
 
@@ -113,3 +113,24 @@ def _failed_tiles(path: str) -> TileSet:
     if not len(tiles):
         raise SettingsError(f"{path} lists no failed tiles", remediation="There is nothing to retry.")
     return tiles
+
+
+@click.command("plan")
+@click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
+@click.option("--flight-file", metavar="FILE", help="A mission file.")
+@click.option("--out", metavar="FILE", help="Write the plan, for `build-cache --plan FILE`.")
+@setting_options
+@format_option
+@reports_errors
+def plan(
+    flight_id: str | None, flight_file: str | None, out: str | None, assignments: tuple[str, ...], **flags: Any
+) -> None:
+    """Show tiles, bytes, seconds, disk and price of a build before anything but a small sample is downloaded."""
+    from ._plan import human_plan, make_plan, write_plan
+
+    if bool(flight_id) == bool(flight_file):
+        raise click.UsageError("give either --flight-id or --flight-file")
+    made = make_plan(config(flags, assignments), flight_id=flight_id, flight_file=flight_file)
+    if out:
+        write_plan(made, out)
+    click.echo(json.dumps(made, indent=2) if flags["output_format"] == "json" else human_plan(made))

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any
-
-from ansible_collections.gps_denied.preflight.plugins.module_utils._config import load_config
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
     CacheBuildOutcome,
     CacheBuildReport,
@@ -22,7 +17,7 @@ HEADLINES = {
 }
 
 
-def human_summary(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
+def human_summary(report: CacheBuildReport, report_path: str) -> str:
     """Outcome, flight, tiles, coverage, generation, and where the report is."""
     lines = [HEADLINES.get(report.outcome) or _failure(report)]
     flight, download = report.flight, report.download
@@ -38,7 +33,7 @@ def human_summary(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
         lines.append(f"  coverage    {download.coverage_ratio:.1%} of the tiles{_built_coverage(report)}")
     lines += [_companion(row) for row in report.companions]
     lines += [f"  warning     {text}" for text in report.warnings]
-    lines.append(f"  report      {_report_path(report, settings)}")
+    lines.append(f"  report      {report_path}")
     return "\n".join(lines)
 
 
@@ -62,8 +57,3 @@ def _companion(row: CompanionReport) -> str:
         return f"  {row.host:<11} failure in {row.failure_phase}: {message}. {row.remediation}"
     generation = f"generation {row.cache.generation}" if row.cache else "no generation"
     return f"  {row.host:<11} {row.outcome.value}, {generation}"
-
-
-def _report_path(report: CacheBuildReport, settings: Mapping[str, Any]) -> str:
-    config = load_config({name: value for name, value in settings.items() if name in ("report", "cache_staging_root")})
-    return config.report or os.path.join(config.cache_staging_root, "reports", f"{report.run_id}.json")
