@@ -16,13 +16,16 @@ the built tarball, staged under `.cache/gates/`.
 from __future__ import annotations
 
 import ast
+import atexit
 import configparser
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,9 +90,12 @@ def path_with(folder: Path) -> str:
 
 @functools.lru_cache(maxsize=1)
 def staged() -> Path:
-    """Return the built collection, staged once for all gates."""
+    """Return the built collection, staged once for all gates of this run, and only for them."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="stage-", dir=CACHE)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        return stage_collection.stage(CACHE / "stage")
+        return stage_collection.stage(Path(folder))
     except RuntimeError as error:
         raise GateError(str(error)) from error
 
@@ -170,9 +176,8 @@ def gate_galaxy_importer() -> str:
     """What Galaxy does to an uploaded tarball, in an environment of its own."""
     python = environment(Path(sys.executable), ROOT / "requirements" / "importer.lock")
     tarball = next(staged().parents[2].glob("*.tar.gz"))
-    work = CACHE / "importer"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    work = tarball.parent / "importer"
+    work.mkdir()
     config = work / "importer.cfg"
     # Lint and sanity have gates of their own; this one would run them against images from a registry.
     config.write_text(
@@ -227,12 +232,15 @@ def environment(python: Path, lock: Path) -> Path:
     digest = hashlib.sha256(lock.read_bytes() + str(python).encode()).hexdigest()[:12]
     folder = CACHE / f"venv-{lock.stem}-{digest}"
     interpreter = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        for old in CACHE.glob(f"venv-{lock.stem}-*"):
-            shutil.rmtree(old)
-        run([python, "-m", "venv", folder])
-        run([interpreter, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock])
-        (folder / "complete").touch()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"venv-{lock.stem}.lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # two runs of the gates make it once
+        if not (folder / "complete").exists():
+            for old in CACHE.glob(f"venv-{lock.stem}-*"):
+                shutil.rmtree(old)
+            run([python, "-m", "venv", folder])
+            run([interpreter, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", lock])
+            (folder / "complete").touch()
     return interpreter
 
 
