@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _flights_api
@@ -396,3 +397,31 @@ def test_the_openapi_document_says_what_the_client_accepts():
     text = document["info"]["description"]
     assert f"over {_flights_api.MAX_RESPONSE_BYTES >> 20} MiB" in text
     assert f"up to {_flights_api.MAX_RETRY_AFTER_S:.0f} s" in text
+
+
+def test_the_list_of_flights_and_what_is_no_flight(folder):
+    lines = []
+    (folder / "big.plan").write_bytes(b" " * (9 << 20))
+    with FlightServer(folder, host="localhost", on_request=lines.append) as server, httpx.Client() as client:
+        listed = client.get(f"{server.base_url}/flights").json()
+        assert [flight["id"] for flight in listed["flights"]] == ["big", "north", "south", "survey", "twin"]
+        assert client.get(f"{server.base_url}/elsewhere").status_code == 404
+        assert client.get(f"{server.base_url}/flights/big").status_code == 500
+        head = client.head(f"{server.base_url}/flights/north")
+        assert (head.status_code, head.content) == (200, b"")
+        assert (
+            client.get(f"{server.base_url}/flights/north", headers={"If-None-Match": head.headers["etag"]}).status_code
+            == 304
+        )
+        assert client.post(f"{server.base_url}/flights/north").status_code == 501
+        with pytest.raises(SettingsError, match="cannot listen"):
+            FlightServer(folder, port=int(server.base_url.rpartition(":")[2]))
+    assert len(lines) >= 6
+
+
+def test_a_token_that_is_shown_nowhere(folder):
+    lines = []
+    with FlightServer(folder, token=TOKEN, on_request=lines.append) as server:
+        fetch_flight(server.base_url, "north", token=TOKEN)
+    assert lines
+    assert TOKEN not in "".join(lines)
