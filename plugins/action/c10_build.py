@@ -18,7 +18,7 @@ from ..module_utils._build_stream import BuildStream
 from ..module_utils._errors import BuildCancelledError, FailurePhase, RemoteBuildError
 from ..module_utils._redact import Redactor
 from ..module_utils._remote_job import JobLimits, RemoteJob, follow_job
-from ..module_utils._remote_job_verdict import build_verdict
+from ..module_utils._remote_job_verdict import TALLY_PROGRAM, build_verdict, check_artifacts
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
 from ..plugin_utils._job_spec import job_spec
@@ -80,6 +80,9 @@ class ActionModule(CompanionAction):
             stream.close()
         try:
             report = build_verdict(end, stream, flight_id=facts["request"].get("flight_id"))
+            folder = f"{config.companion_cache_root}/work/{job_run_id}/index"
+            python = self.companion_python(task_vars)
+            check_artifacts(report, self.command(python, "-I", "-S", "-c", TALLY_PROGRAM, folder).stdout)
         except RemoteBuildError as exc:
             if "build" in exc.details:
                 run.journal.record("fact", phase=self.phase, host=self.host, build=exc.details["build"])

@@ -7,13 +7,24 @@
 from __future__ import annotations
 
 import signal
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
 from ._build_stream import BuildStream
 from ._errors import BuildCancelledError, BuildReportParseError, FailurePhase, RemoteBuildError
 from ._remote_job import JobEnd
 
-__all__ = ["build_verdict"]
+__all__ = ["TALLY_PROGRAM", "build_verdict", "check_artifacts"]
+
+TALLY_PROGRAM = """\
+import os, stat, sys
+sizes = []
+for folder, _folders, names in os.walk(sys.argv[1]):
+    for name in names:
+        found = os.lstat(os.path.join(folder, name))
+        sizes.append(found.st_size if stat.S_ISREG(found.st_mode) else -(1 << 62))
+print(len(sizes), sum(sizes))
+"""
+"""Run on the companion with the output folder: prints the number of files and their bytes (Python 3.8)."""
 
 _ENDS = {
     "timeout": "the build did not end within its time and was stopped",
@@ -60,6 +71,33 @@ def build_verdict(end: JobEnd, stream: BuildStream, *, flight_id: Optional[str] 
             details=details,
         )
     return report
+
+
+def check_artifacts(report: Mapping[str, Any], tally: str) -> None:
+    """Hold the report against what lies on the disk.
+
+    Args:
+        report: A report of success.
+        tally: What `TALLY_PROGRAM` printed for the output folder.
+
+    Raises:
+        BuildReportParseError: The folder is empty, holds something else than files, or differs from the report.
+    """
+    words = tally.split()
+    if len(words) != 2 or not all(word.lstrip("-").isdigit() for word in words):
+        raise BuildReportParseError("the builder's output folder could not be looked at")
+    files, size_bytes = int(words[0]), int(words[1])
+    if files == 0:
+        raise BuildReportParseError("the builder reports %s, and has left no file" % report["outcome"])
+    if size_bytes < 0:
+        raise BuildReportParseError("the builder left something in its output folder that is not a file")
+    claimed = report["artifacts"] or {}
+    for key, found in (("files", files), ("bytes", size_bytes)):
+        if claimed.get(key) not in (None, found):
+            raise BuildReportParseError(
+                "the builder reports %s %s, and %d are on the disk" % (claimed[key], key, found),
+                details={"reported": claimed[key], "found": found},
+            )
 
 
 def _killed(end: JobEnd) -> str:

@@ -110,8 +110,8 @@ def test_what_a_builder_prints_forges_no_event_and_reaches_no_terminal(settings:
     records: list[dict[str, Any]] = []
     request = BuildCacheRequest(flight=FlightFromFile(SURVEY), settings=evil(settings, "escapes"))
     report = build_cache(request, on_progress=records.append)
-    # The builder claims success and has built nothing: the cache's own check is not taken in.
-    assert report.exit_code in (21, 33), report.failure_message
+    assert (report.exit_code, report.failure_exception_type) == (21, "BuildReportParseError")
+    assert report.failure_message == "the builder reports success, and has left no file"
     assert not (Path(settings["companion_cache_root"]) / "current").exists()
     assert any(record["t"] == "line" for record in records)
     assert "\\u001b" not in json.dumps(records).lower()

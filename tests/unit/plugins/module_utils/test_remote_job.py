@@ -35,7 +35,11 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job i
     RemoteJob,
     follow_job,
 )
-from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job_verdict import build_verdict
+from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job_verdict import (
+    TALLY_PROGRAM,
+    build_verdict,
+    check_artifacts,
+)
 
 ROOT = Path(__file__).parents[4]
 EVIL = ROOT / "tests" / "evil_builders" / "evil.py"
@@ -536,6 +540,36 @@ def test_an_answer_of_another_version_is_refused(site, text):
     job._run = lambda command, data: CommandResult(0, "GPS-DENIED-JOB " + text + "\n", "")
     with pytest.raises(RemoteBuildError, match="not of this job program's version"):
         job.start()
+
+
+def tally(folder: Path) -> str:
+    words = [sys.executable, "-I", "-S", "-c", TALLY_PROGRAM, str(folder)]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+def test_the_report_is_held_against_the_disk(tmp_path):
+    report = {"outcome": "success", "artifacts": {"files": 2, "bytes": 8, "manifest_sha256": None}}
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(BuildReportParseError, match="reports success, and has left no file"):
+            check_artifacts(report, tally(missing))
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "index.json").write_text("12345")
+    with pytest.raises(BuildReportParseError, match="reports 2 files, and 1 are on the disk"):
+        check_artifacts(report, tally(tmp_path))
+    (tmp_path / "deeper" / "rows").write_text("123")
+    check_artifacts(report, tally(tmp_path))
+    check_artifacts({"outcome": "success", "artifacts": None}, tally(tmp_path))
+    with pytest.raises(BuildReportParseError, match="reports 9 bytes, and 8 are on the disk"):
+        check_artifacts({**report, "artifacts": {"bytes": 9}}, tally(tmp_path))
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(BuildReportParseError, match="that is not a file"):
+        check_artifacts(report, tally(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "1", "a b", "Welcome to this companion"])
+def test_a_folder_that_cannot_be_looked_at_is_no_success(text):
+    with pytest.raises(BuildReportParseError, match="could not be looked at"):
+        check_artifacts({"outcome": "success", "artifacts": None}, text)
 
 
 @pytest.mark.parametrize(
