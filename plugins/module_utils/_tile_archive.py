@@ -15,12 +15,11 @@ import hashlib
 import json
 import os
 import tempfile
-import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Deque, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, BinaryIO, Deque, Iterator, List, Mapping, Optional, Tuple
 
 from ._atomic_file import fsync_folder
 from ._errors import CoverageIncompleteError, DownloadError
@@ -28,13 +27,11 @@ from ._pmtiles import (
     COMPRESSION_GZIP,
     COMPRESSION_NONE,
     HEADER_BYTES,
-    MAX_ROOT_BYTES,
     TILE_TYPES,
-    PmtilesEntry,
     PmtilesHeader,
-    encode_directory,
     encode_header,
 )
+from ._tile_archive_index import ArchiveBodies, plan_archive, stored_gzip
 from ._tile_check import sniff_format
 from ._tile_source import TileSource
 from ._tile_store import TileStore
@@ -42,7 +39,6 @@ from ._tiles import Tile, TileSet, tile_bounds
 
 __all__ = ["ArchiveInfo", "cut_archive"]
 
-LEAF_ENTRIES = 4096
 WRITE_BYTES = 4 * 1024 * 1024
 
 
@@ -55,85 +51,6 @@ class ArchiveInfo:
     size_bytes: int
     tile_count: int
     addressed_count: int
-
-
-def stored_gzip(plain: bytes) -> bytes:
-    """A gzip stream (RFC 1952) of stored deflate blocks (RFC 1951, 3.2.4): the same bytes from every implementation."""
-    out = bytearray(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff")
-    starts = range(0, len(plain), 65535) or [0]
-    for start in starts:
-        block = plain[start : start + 65535]
-        final = start + 65535 >= len(plain)
-        out += bytes([final]) + len(block).to_bytes(2, "little") + (len(block) ^ 0xFFFF).to_bytes(2, "little") + block
-    out += zlib.crc32(plain).to_bytes(4, "little") + (len(plain) & 0xFFFFFFFF).to_bytes(4, "little")
-    return bytes(out)
-
-
-def _hilbert(z: int, columns: Any, rows: Any) -> Any:
-    """`zxy_to_tile_id` over arrays."""
-    import numpy as np
-
-    x, y = columns.astype(np.int64), rows.astype(np.int64)
-    position = np.zeros(len(x), dtype=np.int64)
-    side = (1 << z) - 1
-    half = 1 << z >> 1
-    while half:
-        right, low = (x & half) > 0, (y & half) > 0
-        position += half * half * ((3 * right) ^ low)
-        flip = right & ~low
-        x, y = np.where(flip, side - x, x), np.where(flip, side - y, y)
-        x, y = np.where(low, x, y), np.where(low, y, x)
-        half >>= 1
-    return position + ((1 << 2 * z) - 1) // 3
-
-
-def _collect(tiles: TileSet, store: TileStore, source: int) -> Tuple[Any, Any]:
-    """Tile ids in order, and the body's number of each."""
-    import numpy as np
-
-    ids: List[Any] = []
-    numbers: List[Any] = []
-    by_zoom: Dict[int, Tuple[List[int], List[int], List[int]]] = {}
-
-    def flush(z: int) -> None:
-        columns, rows, blobs = by_zoom.pop(z)
-        ids.append(_hilbert(z, np.array(columns, dtype=np.int64), np.array(rows, dtype=np.int64)))
-        numbers.append(np.array(blobs, dtype=np.int64))
-
-    for run in tiles.runs:
-        columns, rows, blobs = by_zoom.setdefault(run.z, ([], [], []))
-        for x, blob, _length in store.present_columns(source, run):
-            columns.append(x)
-            rows.append(run.y)
-            blobs.append(blob)
-        if len(columns) >= 1 << 17:
-            flush(run.z)
-    for z in list(by_zoom):
-        flush(z)
-    if not ids:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    all_ids, all_numbers = np.concatenate(ids), np.concatenate(numbers)
-    order = np.argsort(all_ids, kind="stable")
-    return all_ids[order], all_numbers[order]
-
-
-def _directories(entries: Sequence[PmtilesEntry]) -> Tuple[bytes, bytes]:
-    """Root and leaf section, both compressed; leaves as large as needed for a root that fits the first 16 KiB."""
-    root = stored_gzip(encode_directory(entries))
-    if len(root) <= MAX_ROOT_BYTES:
-        return root, b""
-    leaf_entries = LEAF_ENTRIES
-    while True:
-        leaves = bytearray()
-        pointers: List[PmtilesEntry] = []
-        for start in range(0, len(entries), leaf_entries):
-            leaf = stored_gzip(encode_directory(entries[start : start + leaf_entries]))
-            pointers.append(PmtilesEntry(entries[start].tile_id, len(leaves), len(leaf), 0))
-            leaves += leaf
-        root = stored_gzip(encode_directory(pointers))
-        if len(root) <= MAX_ROOT_BYTES:
-            return root, bytes(leaves)
-        leaf_entries *= 2
 
 
 def _bounds_e7(tiles: TileSet) -> Tuple[int, int, int, int]:
@@ -161,25 +78,14 @@ def cut_archive(
         CoverageIncompleteError: the store has none of the tiles.
         DownloadError: a stored body is damaged (it is forgotten, so that the next run fetches it), or the disk is full.
     """
-    import numpy as np
-
     number = store.source_number(source.source_key)
-    ids, numbers = _collect(tiles, store, -1 if number is None else number)
-    if len(ids) == 0:
+    index = plan_archive(tiles, store, -1 if number is None else number)
+    bodies = _Bodies(store, index.bodies)
+    if not index.addressed:
         raise CoverageIncompleteError(f"the tile store has none of the {len(tiles)} tiles of source {source.id}")
-    _unique, first = np.unique(numbers, return_index=True)
-    in_order = numbers[np.sort(first)].tolist()
-    placed = store.bodies(in_order)
-    offsets: Dict[int, Tuple[int, int]] = {}
-    end = 0
-    for number in in_order:
-        length = placed[number][2]
-        offsets[number] = (end, length)
-        end += length
-    entries = _entries(ids.tolist(), numbers.tolist(), offsets)
-    root, leaves = _directories(entries)
-    head_body = store.read(*placed[in_order[0]][:3])
-    image_format = sniff_format(head_body) or "unknown"
+    root, leaves = index.root, index.leaves
+    end = int(index.bodies.lengths.sum())
+    image_format = sniff_format(bodies.read(0)) or "unknown"
     zooms = tiles.zooms
     facts = {
         "name": source.id,
@@ -198,60 +104,47 @@ def cut_archive(
         metadata_offset=HEADER_BYTES + len(root), metadata_length=len(described),
         leaf_offset=HEADER_BYTES + len(root) + len(described), leaf_length=len(leaves),
         tile_data_offset=data_offset, tile_data_length=end,
-        addressed_tiles=len(ids), tile_entries=len(entries), tile_contents=len(in_order),
+        addressed_tiles=index.addressed, tile_entries=index.entries, tile_contents=len(index.bodies),
         clustered=True, internal_compression=COMPRESSION_GZIP, tile_compression=COMPRESSION_NONE,
         tile_type=TILE_TYPES[image_format], min_zoom=zooms[0], max_zoom=zooms[-1],
         min_lon_e7=west, min_lat_e7=south, max_lon_e7=east, max_lat_e7=north,
         center_zoom=zooms[0], center_lon_e7=(west + east) // 2, center_lat_e7=(south + north) // 2,
     )  # fmt: skip
     front = encode_header(header) + root + described + leaves
-    digest = _write(Path(path), front, _Bodies(store, in_order, placed))
-    return ArchiveInfo(Path(path), digest, data_offset + end, len(in_order), len(ids))
-
-
-def _entries(ids: List[int], numbers: List[int], offsets: Mapping[int, Tuple[int, int]]) -> List[PmtilesEntry]:
-    entries: List[PmtilesEntry] = []
-    start, count, current, following = 0, 0, -1, -1
-    for tile_id, number in zip(ids, numbers):
-        if number == current and tile_id == following:
-            count += 1
-        else:
-            if count:
-                entries.append(PmtilesEntry(start, *offsets[current], count))
-            start, count, current = tile_id, 1, number
-        following = tile_id + 1
-    entries.append(PmtilesEntry(start, *offsets[current], count))
-    return entries
+    digest = _write(Path(path), front, bodies)
+    return ArchiveInfo(Path(path), digest, data_offset + end, len(index.bodies), index.addressed)
 
 
 class _Bodies:
     """The bodies of the archive in blocks, each body checked against its SHA-256."""
 
-    def __init__(
-        self, store: TileStore, numbers: Sequence[int], placed: Mapping[int, Tuple[int, int, int, bytes]]
-    ) -> None:
-        self._store, self._numbers, self._placed = store, numbers, placed
+    def __init__(self, store: TileStore, bodies: ArchiveBodies) -> None:
+        self._store, self._bodies = store, bodies
         self._damaged: List[int] = []
 
-    def blocks(self) -> Iterator[Sequence[int]]:
-        """Numbers of bodies that make about a block together."""
+    def blocks(self) -> Iterator[range]:
+        """Ranges of bodies that make about a block together."""
         start = size = 0
-        for index, number in enumerate(self._numbers):
-            size += self._placed[number][2]
+        for index, length in enumerate(self._bodies.lengths):
+            size += int(length)
             if size >= WRITE_BYTES:
-                yield self._numbers[start : index + 1]
+                yield range(start, index + 1)
                 start, size = index + 1, 0
-        if start < len(self._numbers):
-            yield self._numbers[start:]
+        if start < len(self._bodies):
+            yield range(start, len(self._bodies))
 
-    def load(self, numbers: Sequence[int]) -> bytes:
-        """The bytes of a block; after the first damaged body only the damaged ones matter."""
+    def read(self, index: int) -> bytes:
+        """The bytes of one body."""
+        bodies = self._bodies
+        return self._store.read(int(bodies.packs[index]), int(bodies.offsets[index]), int(bodies.lengths[index]))
+
+    def load(self, block: range) -> bytes:
+        """The bytes of a block; damaged bodies are noted."""
         parts: List[bytes] = []
-        for number in numbers:
-            pack, offset, length, sha256 = self._placed[number]
-            body = self._store.read(pack, offset, length)
-            if hashlib.sha256(body).digest() != sha256:
-                self._damaged.append(number)
+        for index in block:
+            body = self.read(index)
+            if hashlib.sha256(body).digest() != self._bodies.digests[index].tobytes():
+                self._damaged.append(int(self._bodies.numbers[index]))
             parts.append(body)
         return b"".join(parts)
 

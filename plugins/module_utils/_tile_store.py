@@ -18,6 +18,7 @@ import sqlite3
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -242,16 +243,14 @@ class TileStore:
                 (source, run.z, run.y, run.x_first, run.x_last),
             ).fetchall()
 
-    def bodies(self, numbers: Sequence[int]) -> Dict[int, Tuple[int, int, int, bytes]]:
-        """Pack, offset, length and SHA-256 of bodies, by number."""
-        found: Dict[int, Tuple[int, int, int, bytes]] = {}
+    def body_rows(self, numbers: Iterable[int]) -> Iterator[Tuple[int, int, int, int, bytes]]:
+        """Number, pack, offset, length and SHA-256 of bodies, by number; those that are not there are left out."""
         with _sqlite_errors(self.root):
-            for start in range(0, len(numbers), SQL_BATCH):
-                part = list(numbers[start : start + SQL_BATCH])
-                query = "SELECT id, pack, offset, length, sha256 FROM blob WHERE id IN " + _marks(part)  # noqa: S608 - only marks
-                for row in self._db.execute(query, part):
-                    found[row[0]] = row[1:]
-        return found
+            remaining = map(int, numbers)
+            for part in iter(lambda: list(islice(remaining, SQL_BATCH)), []):
+                marks = _marks(part)
+                query = f"SELECT id, pack, offset, length, sha256 FROM blob WHERE id IN {marks} ORDER BY id"  # noqa: S608
+                yield from self._db.execute(query, part)
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
         """The bytes of a body.
@@ -270,7 +269,10 @@ class TileStore:
         stored = self.get(source, tile)
         if stored is None or stored.state != TileState.PRESENT or stored.blob is None:
             return None
-        pack, offset, length, sha256 = self.bodies([stored.blob])[stored.blob]
+        row = next(self.body_rows([stored.blob]), None)
+        if row is None:
+            return None
+        _number, pack, offset, length, sha256 = row
         content = self.read(pack, offset, length)
         if hashlib.sha256(content).digest() != sha256:
             self.forget_bodies([stored.blob])

@@ -14,12 +14,16 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._pmtiles impo
     MAX_ROOT_BYTES,
     PmtilesEntry,
     PmtilesReader,
+    encode_directory,
     zxy_to_tile_id,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_archive import (
-    _directories,
-    _hilbert,
     cut_archive,
+)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_archive_index import (
+    _directories,
+    encode_columns,
+    hilbert_ids,
     stored_gzip,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import (
@@ -118,10 +122,22 @@ def test_an_archive_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_many_tiles_go_into_leaves_that_a_first_read_of_16_kib_finds() -> None:
-    entries = [PmtilesEntry(index * 3, index * 10, 10, 1) for index in range(300_000)]
-    root, leaves = _directories(entries)
+    ids = np.arange(300_000, dtype=np.int64) * 3
+    tens = np.full(300_000, 10, dtype=np.int64)
+    root, leaves = _directories(ids, np.ones_like(ids), tens, np.arange(300_000, dtype=np.int64) * 10)
     assert len(root) <= MAX_ROOT_BYTES
     assert leaves
+
+
+@given(st.lists(st.tuples(st.integers(1, 1 << 40), st.integers(0, 1 << 20), st.integers(1, 1 << 20)), min_size=1))
+def test_directories_over_columns_are_directories(rows: list[tuple[int, int, int]]) -> None:
+    ids = np.cumsum([step for step, _run, _length in rows])
+    lengths = np.array([length for _step, _run, length in rows])
+    offsets = np.cumsum(lengths) - lengths
+    offsets[len(rows) // 2] = 0
+    runs = np.array([run for _step, run, _length in rows])
+    entries = [PmtilesEntry(*map(int, row)) for row in zip(ids, offsets, lengths, runs, strict=True)]
+    assert encode_columns(ids, runs, lengths, offsets) == encode_directory(entries)
 
 
 @given(st.binary(max_size=200_000))
@@ -140,4 +156,4 @@ def test_stored_gzip_is_gzip(plain: bytes) -> None:
 def test_hilbert_over_arrays_is_hilbert(case: tuple[int, list[tuple[int, int]]]) -> None:
     z, places = case
     columns, rows = np.array([x for x, _y in places]), np.array([y for _x, y in places])
-    assert _hilbert(z, columns, rows).tolist() == [zxy_to_tile_id(z, x, y) for x, y in places]
+    assert hilbert_ids(z, columns, rows).tolist() == [zxy_to_tile_id(z, x, y) for x, y in places]
