@@ -105,7 +105,12 @@ def test_polygons_with_a_hole() -> None:
     shape = Polygons((np.array(outer, dtype=float), np.array(inner, dtype=float)))
     assert shape.area_m2 == 96
     assert list(shape.contains(np.array([5.0, 1.0, 11.0]), np.array([5.0, 1.0, 1.0]))) == [False, True, False]
-    hit = shape.touches(np.array([4.5, 3.5, 20.0, -1.0]), np.array([4.5, 4.5, 0, -1]), np.array([5.5, 4.5, 21, 20]), np.array([5.5, 5, 1, 20]))
+    hit = shape.touches(
+        np.array([4.5, 3.5, 20.0, -1.0]),
+        np.array([4.5, 4.5, 0, -1]),
+        np.array([5.5, 4.5, 21, 20]),
+        np.array([5.5, 5, 1, 20]),
+    )
     assert list(hit) == [False, True, False, True]
 
 

@@ -4,8 +4,8 @@
 
     python tools/real_sets.py --data SHARED_DATA --out FOLDER
 
-The data's licences are partly unclear: for evaluation on this machine only. Oblique photos (45 degrees, assumed by their
-authors) are warped onto flat ground first.
+The data's licences are partly unclear: for evaluation on this machine only. Oblique photos (45 degrees, as assumed by
+their authors) are warped onto flat ground first.
 """
 
 from __future__ import annotations
@@ -71,7 +71,13 @@ def main() -> None:
         table(
             options.out / "arroio.csv",
             [
-                (photos / "img" / r["file"], r["yaw_deg_estimated"], r["gsd_m_estimated"], r["nominal_lat"], r["nominal_lon"])
+                (
+                    photos / "img" / r["file"],
+                    r["yaw_deg_estimated"],
+                    r["gsd_m_estimated"],
+                    r["nominal_lat"],
+                    r["nominal_lon"],
+                )
                 for r in csv.DictReader(stream)
             ],
         )
@@ -84,7 +90,9 @@ def main() -> None:
             )
             name = "ariel_" + Path(r["file"]).stem + ".png"
             image.save(options.out / name)
-            rows.append((name, r["heading_deg_from_track"], gsd_m, r["ground_lat_projected"], r["ground_lon_projected"]))
+            rows.append(
+                (name, r["heading_deg_from_track"], gsd_m, r["ground_lat_projected"], r["ground_lon_projected"])
+            )
     table(options.out / "ariel.csv", rows)
 
 

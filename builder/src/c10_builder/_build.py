@@ -429,7 +429,10 @@ class Build:
         self.report["coverage"].update(meta.get("coverage", {}))
         rows = int(meta["rows"])
         self.report["windows"] = {
-            "planned": int(meta["planned"]), "described": 0, "reused": rows, "excluded": int(meta["planned"]) - rows
+            "planned": int(meta["planned"]),
+            "described": 0,
+            "reused": rows,
+            "excluded": int(meta["planned"]) - rows,
         }
         self._artifacts(folder)
         self.report["outcome"] = outcome
@@ -438,7 +441,7 @@ class Build:
         self, archive: PmtilesReader, screened: Screened, plan: Plan, head: Head, digests: List[bytes]
     ) -> Tuple[Any, Any]:
         count = len(plan.windows)
-        raw = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        raw = np.lib.format.open_memmap(
             str(self.request.work_dir / "raw.npy"), mode="w+", dtype=np.float32, shape=(count, head.dim)
         )
         shares = np.zeros(count, dtype=np.float32)
@@ -592,7 +595,9 @@ class Build:
             self.report["coverage"]["localisable_ratio"] = round(1 - ambiguous, 4)
             if ambiguous > 0.2:
                 self.voice.warn(
-                    "ambiguous", "%.0f %% of the map has a look-alike elsewhere on it; see localisability.geojson" % (100 * ambiguous)
+                    "ambiguous",
+                    "%.0f %% of the map has a look-alike elsewhere on it; see localisability.geojson"
+                    % (100 * ambiguous),
                 )
 
     def _seal(self) -> None:
@@ -620,7 +625,7 @@ class Build:
         cache = TileCache(archive, screened)
         size = index.meta["model"]["window_px"]
         pictures = [cut_window(plan.windows[self._kept[row]], cache, plan.tile_px, size)[0] for row in rows]
-        figures, findings = _gates.self_retrieval(
+        figures, findings, copies = _gates.self_retrieval(
             index, pictures, rows, latitude_deg=index.meta["latitude_deg"], seed=int(content_id[:7], 16)
         )
         self.report["quality"].update(figures)
@@ -629,7 +634,7 @@ class Build:
                 "gates_not_binding", "%d windows are too few for the quality gates to refuse a build" % len(index)
             )
         self._act_on(findings)
-        self._calibrate(index, raw, rows, pictures)
+        self._calibrate(index, raw, rows, pictures, copies)
         self._meta["quality"] = {key: value for key, value in self.report["quality"].items() if value is not None}
         self._meta["coverage"] = {
             key: self.report["coverage"][key] for key in ("describable_ratio", "localisable_ratio")
@@ -638,11 +643,9 @@ class Build:
         self._seal()
         verify_files(self._staged)
 
-    def _calibrate(self, index: Index, raw: Any, rows: Any, pictures: List[Any]) -> None:
+    def _calibrate(self, index: Index, raw: Any, rows: Any, pictures: List[Any], descriptors: Any) -> None:
         """What a score means on this map, what int8 costs, and the probes an airborne program replays before arming."""
         head = index.head()
-        copies = np.stack([_gates.perturbed(picture, 1000 + k) for k, picture in enumerate(pictures)])
-        descriptors = head.describe(copies)
         genuine, agree, agree_float = [], 0, 0
         basis = np.load(self._staged / "pca_basis.npy", allow_pickle=False)
         exact = project(raw[self._kept], basis) if len(index) <= _FLOAT_CHECK_ROWS else None
@@ -678,7 +681,9 @@ class Build:
         figures = replay_probes(Index(self._staged))
         self.report["quality"]["parity_cos_min"] = figures["cos_min"]
         if figures["cos_min"] < 0.999 or figures["rows_agree"] < figures["probes"]:
-            raise BuilderError("descriptors_degenerate", "the reference pictures do not give the stored descriptors again")
+            raise BuilderError(
+                "descriptors_degenerate", "the reference pictures do not give the stored descriptors again"
+            )
 
     @staticmethod
     def _apart(index: Index, one: int, other: int) -> float:

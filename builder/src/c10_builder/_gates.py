@@ -94,10 +94,10 @@ def perturbed(picture: Any, seed: int) -> Any:
 
 def self_retrieval(
     index: Any, pictures: Any, rows: Any, *, latitude_deg: float, seed: int
-) -> Tuple[Dict[str, float], List[Finding]]:
+) -> Tuple[Dict[str, float], List[Finding], Any]:
     """Share of perturbed copies of the index's own windows that are found again within one window side.
 
-    A gate, never a score: a different season is not in it.
+    A gate, never a score: a different season is not in it. The copies' descriptors are returned as well.
     """
     head = index.head()
     stretch = mercator_stretch(latitude_deg)
@@ -125,4 +125,4 @@ def self_retrieval(
                 fatal=figures["self_r1"] < 0.7 and len(index) >= GATE_ROWS_MIN and count >= 20,
             )
         )
-    return figures, findings
+    return figures, findings, raw

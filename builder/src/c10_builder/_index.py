@@ -224,7 +224,12 @@ class Index:
             mx, my = mercator_of(lon_deg=near.lon_deg, lat_deg=near.lat_deg)
             reach = near.radius_m * self._stretch
             box = self._blocks
-            hit = (box[:, 0] <= mx + reach) & (box[:, 2] >= mx - reach) & (box[:, 1] <= my + reach) & (box[:, 3] >= my - reach)
+            hit = (
+                (box[:, 0] <= mx + reach)
+                & (box[:, 2] >= mx - reach)
+                & (box[:, 1] <= my + reach)
+                & (box[:, 3] >= my - reach)
+            )
             for block in np.flatnonzero(hit):
                 start, stop = max(first, int(block) * NEAR_BLOCK_ROWS), min(last, (int(block) + 1) * NEAR_BLOCK_ROWS)
                 if start < stop:
@@ -260,7 +265,9 @@ class Index:
         hfov = float(camera["hfov_deg"] if hfov_deg is None else hfov_deg)
         headings = [30.0 * k for k in range(12)] if heading_deg is None else [float(heading_deg)]
         if agl_m is None:
-            plans = [(scale, 1.0 / 0.9 * self._sides_m[scale] / min(picture.size)) for scale in range(len(self._sides_m))]
+            plans = [
+                (scale, 1.0 / 0.9 * self._sides_m[scale] / min(picture.size)) for scale in range(len(self._sides_m))
+            ]
         else:
             gsd = 2.0 * float(agl_m) * math.tan(math.radians(hfov) / 2.0) / picture.size[0]
             if not (math.isfinite(gsd) and gsd > 0):
@@ -294,9 +301,11 @@ def upright_crop(picture: Image.Image, heading_deg: float, side_px: float, size_
         side = max(8, int(round(side * factor)))
     reach = int(math.ceil(side * 0.75)) + 2
     cx, cy = picture.width / 2.0, picture.height / 2.0
-    box = tuple(int(round(v)) for v in (cx - reach, cy - reach, cx + reach, cy + reach))
+    left, top, right, bottom = (int(round(v)) for v in (cx - reach, cy - reach, cx + reach, cy + reach))
+    # the enumeration is older than its home: Pillow 9.0 has the constant in the module alone
+    bilinear: Any = getattr(Image, "Resampling", Image).BILINEAR
     # PIL turns counter-clockwise for positive angles; a picture taken on heading h is turned clockwise by h
-    turned = picture.convert("RGBA").crop(box).rotate(-heading_deg, resample=2)
+    turned = picture.convert("RGBA").crop((left, top, right, bottom)).rotate(-heading_deg, resample=bilinear)
     start = reach - side // 2
     return resample(np.asarray(turned.crop((start, start, start + side, start + side))), size_px)[0]
 

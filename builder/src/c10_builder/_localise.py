@@ -62,7 +62,9 @@ def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, str
             near = (reach < 0.75 * side) & (reach > 0.01 * side)
             far = reach > side
             near_count = near.sum(axis=1)
-            near_mean = np.where(near_count > 0, np.where(near, similar, 0).sum(axis=1) / np.maximum(near_count, 1), np.nan)
+            near_mean = np.where(
+                near_count > 0, np.where(near, similar, 0).sum(axis=1) / np.maximum(near_count, 1), np.nan
+            )
             far_best = np.where(far.any(axis=1), np.where(far, similar, -2).max(axis=1), np.nan)
             near_minus_far[start:stop] = near_mean - far_best
             look_alike[start:stop] = far_best

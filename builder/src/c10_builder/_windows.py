@@ -128,8 +128,11 @@ def make_plan(
     kept = [side for side in sides if side <= 0.95 * extent_m]
     if len(kept) < len(sides):
         notes.append(
-            ("scale_dropped", "windows of %s m are larger than the map (%.0f m)"
-             % (", ".join("%.0f" % s for s in sides if s not in kept), extent_m))
+            (
+                "scale_dropped",
+                "windows of %s m are larger than the map (%.0f m)"
+                % (", ".join("%.0f" % s for s in sides if s not in kept), extent_m),
+            )
         )
     if not kept:
         kept = [0.6 * extent_m]

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
 """``c10-builder bench``: how often real photos are found on a real map, beside baselines in the same run.
 
-The map is built by the ordinary build; every model, baselines included, sees the same windows and the same photos. A hit
+The map is built by the ordinary build; every model, baselines included, sees the same windows and photos. A hit
 is a window whose centre lies within one window side of the photo's true centre. Chance is the share of searched
 windows that would be hits.
 """
@@ -83,7 +83,9 @@ class Thumbnail(Head):
 
     def describe(self, pictures: Any) -> Any:
         """See `Head.describe`."""
-        small = [np.asarray(Image.fromarray(p).convert("L").resize((16, 16), 4), dtype=np.float32).ravel() for p in pictures]
+        small = [
+            np.asarray(Image.fromarray(p).convert("L").resize((16, 16), 4), dtype=np.float32).ravel() for p in pictures
+        ]
         rows = np.stack(small)
         return unit_rows(rows - rows.mean(axis=1, keepdims=True)).astype(np.float32)
 
@@ -124,7 +126,9 @@ class _Flat:
 def _ranked(index: Any, descriptor: Any, near: Optional[Near], scale: int) -> Any:
     if isinstance(index, _Flat):
         return index.rank(descriptor, near, scale)
-    return np.array([m.row for m in index.search(descriptor, near=near, scales=[scale], top=len(index))], dtype=np.int64)
+    return np.array(
+        [m.row for m in index.search(descriptor, near=near, scales=[scale], top=len(index))], dtype=np.int64
+    )
 
 
 def _priors(photos: Sequence[Photo], radius_m: float) -> List[Near]:
@@ -181,7 +185,8 @@ def bench(
         base: Optional[Index] = None
         for model in models:
             request = replace(
-                _request(archive, photos, model, folder, settings), settings=replace(settings, require_takeoff=False, ladder_below=0, ladder_above=0)
+                _request(archive, photos, model, folder, settings),
+                settings=replace(settings, require_takeoff=False, ladder_below=0, ladder_above=0),
             )
             request.work_dir.mkdir(parents=True)
             build = Build(request, voice)
@@ -220,13 +225,21 @@ def _baselines(
                 raw[first : first + len(part)], shares[first : first + len(part)] = part, share
             kept = np.flatnonzero(shares >= 0.6)
             if len(kept) != len(like):
-                raise BuilderError("internal", "the baseline saw other windows than the index; use a model of 224 px last")
+                raise BuilderError(
+                    "internal", "the baseline saw other windows than the index; use a model of 224 px last"
+                )
             rows.extend(_score(head.id, _Flat(like, raw, kept), head, like, photos, priors, {"windows": len(like)}))
     return rows
 
 
 def _score(
-    name: str, index: Any, head: Head, like: Index, photos: Sequence[Photo], priors: Sequence[Near], facts: Dict[str, Any]
+    name: str,
+    index: Any,
+    head: Head,
+    like: Index,
+    photos: Sequence[Photo],
+    priors: Sequence[Near],
+    facts: Dict[str, Any],
 ) -> List[Dict[str, Any]]:
     queries: List[Tuple[int, Any]] = []
     for photo in photos:
@@ -237,7 +250,7 @@ def _score(
         queries.append((scale, head.describe(crop[None])[0]))
     out = []
     for prior in (False, True):
-        hits, chance, times, far = {n: 0 for n in _RANKS}, 0.0, [], []
+        hits, chance, times, far = dict.fromkeys(_RANKS, 0), 0.0, [], []
         ranks_by_place: List[Tuple[float, bool]] = []
         for photo, near, (scale, descriptor) in zip(photos, priors, queries):
             started = time.perf_counter()

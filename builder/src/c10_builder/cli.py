@@ -171,9 +171,16 @@ def _other(options: argparse.Namespace) -> Dict[str, Any]:
             probes = replay_probes(open_index(options.index))
             if probes["cos_min"] < 0.999 or probes["rows_agree"] < probes["probes"]:
                 raise BuilderError(
-                    "index_invalid", "the reference pictures do not give the stored descriptors on this machine: %r" % probes
+                    "index_invalid",
+                    "the reference pictures do not give the stored descriptors on this machine: %r" % probes,
                 )
-        return {"ok": True, "probes": probes, "content_id": meta["content_id"], "rows": meta["rows"], "files": len(meta["files"]) + 2}
+        return {
+            "ok": True,
+            "probes": probes,
+            "content_id": meta["content_id"],
+            "rows": meta["rows"],
+            "files": len(meta["files"]) + 2,
+        }
     if options.verb == "bench":
         return _bench(options)
     index = open_index(options.index)
