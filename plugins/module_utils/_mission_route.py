@@ -302,7 +302,8 @@ class _Walk:
     def departure(self, origin: TakeoffOrigin) -> List[RoutePart]:
         """The leg from the take-off to the first vertex, where the mission itself does not start there."""
         at = LonLat(lon=origin.lon_deg, lat=origin.lat_deg)
-        if not self.flown or self.flown[0].position == at:
+        route = next((part for part in self.parts if part.why == "route"), None)
+        if not self.flown or self.flown[0].position == at or (route is not None and route.vertices[0].position == at):
             return []
         home = Waypoint(at, source=f"take-off origin ({origin.rule.value})")
         return [RoutePart(RouteKind.LINE, (home, self.flown[0]), why="departure")]
