@@ -63,6 +63,10 @@ STEPS = (
         " --tile-source examples/imagery/bali.pmtiles --zoom 18-19",
         "0 missing",
     ),
+    Step(
+        ".venv/bin/operator-tool plan --flight-file examples/flights/bali-survey.plan --out plan.json",
+        "plan for flight bali-survey",
+    ),
     Step(".venv/bin/operator-tool build-cache --flight-id no-such-flight", "there is no flight no-such-flight", 90),
     Step(".venv/bin/operator-tool verify --flight-id bali-survey", "companion: GO"),
     Step(".venv/bin/operator-tool build-cache --flight-id bali-survey --format json", '"idempotent_no_op"'),
@@ -74,6 +78,8 @@ STEPS = (
 )
 
 COMPANION = "on a companion: run by the tests of the cache program and of the check at take-off"
+INTERNET = "fetches wheels from the internet"
+PROVISION = "wants a bare companion: the scenario of provisioning runs it"
 FLEET = "wants several companions: the scenario of a fleet runs it"
 OTHER_FLIGHT = "a command that is run here, for another flight"
 NOT_RUN = {
@@ -81,6 +87,7 @@ NOT_RUN = {
     ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-inspection": OTHER_FLIGHT,
     ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-survey -e lock_timeout_s=60": "is run here"
     " without the setting",
+    ".venv/bin/operator-tool build-cache --plan plan.json": "plans have tests of their own",
     ".venv/bin/operator-tool verify --flight-id another-flight": "NO-GO is held by the tests of the check at take-off",
     ".venv/bin/operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
     "operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
@@ -96,6 +103,13 @@ NOT_RUN = {
     "ssh-keygen -lf old-key.pub | awk '{ print $2 }' >> /var/lib/gps-denied/trust/revoked_keys": COMPANION,
     "ssh-keygen -t ed25519 -f ~/.ssh/gps-denied-grant": "asks for a passphrase",
     "cat /run/gps-denied/valid-until": COMPANION,
+    "operator-tool wheelhouse wheelhouse/aarch64-cp310 --builder builder --platform aarch64-cp310": INTERNET,
+    "ssh-keyscan -t ed25519 192.168.55.1 | sed 's/^[^ ]*/survey-03/' > survey-03.key": PROVISION,
+    "ssh-keygen -l -f survey-03.key": PROVISION,
+    "cat survey-03.key >> ~/.config/gps-denied/known_hosts": PROVISION,
+    "ansible-playbook gps_denied.preflight.provision_companion -i fleet.yml -u pilot --ask-become-pass"
+    " -e companion_provision_wheelhouse=wheelhouse/aarch64-cp310"
+    """ -e '{"companion_provision_authorized_keys": ["ssh-ed25519 AAAA… operator"]}'""": PROVISION,
     "cd /var/lib/gps-denied/current": COMPANION,
     "echo $?": COMPANION,
     "install -m 600 /dev/stdin ~/.config/gps-denied/tiles.key": "waits for the key to be typed",
@@ -110,14 +124,16 @@ def blocks(language: str) -> Iterator[tuple[Path, str]]:
 
 
 def documented_commands() -> dict[str, Path]:
-    """Each command once, comments and continued lines put right, with the first page that has it."""
-    commands: dict[str, Path] = {}
-    for page, text in blocks("console"):
-        for line in text.replace("\\\n", "").splitlines():
-            if line.startswith("$ "):
-                command = re.sub(r"\s+#\s.*$", "", line[2:])
-                commands.setdefault(re.sub(r" {2,}(?=-)", " ", command).strip(), page)
-    return commands
+    """Each command once, without comments, continued lines in one, with a page that has it."""
+    lines = [(page, line[2:]) for page, line in _lines("console") if line.startswith("$ ")] + list(_lines("sh"))
+    commands = ((page, re.sub(r"\s*#\s.*$", "", line).strip()) for page, line in lines)
+    return {command: page for page, command in commands if command}
+
+
+def _lines(language: str) -> Iterator[tuple[Path, str]]:
+    for page, text in blocks(language):
+        for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines():
+            yield page, line
 
 
 def environment(home: Path) -> dict[str, str]:
