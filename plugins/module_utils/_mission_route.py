@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -285,17 +286,16 @@ class _Walk:
         return True
 
     def _follow_jumps(self) -> None:
+        known = {element.number for element in self.mission.elements if isinstance(element, MissionItem)}
+        placed = sorted(self._at_number)
         for item, start in self._jumps:
             number = _integer(item.params[0])
-            target = self._at_number.get(number) if number is not None else None
-            if target is None:
-                # The target may be an item without a position: the leg then ends at the next one that has one.
-                later = [n for n in self._at_number if number is not None and n > number]
-                known = {e.number for e in self.mission.elements if isinstance(e, MissionItem)}
-                if number not in known:
-                    self.warnings.append(f"{item.source}: jumps to item {number}, which does not exist")
-                    continue
-                target = self._at_number[min(later)] if later else None
+            if number is None or number not in known:
+                self.warnings.append(f"{item.source}: jumps to item {number}, which does not exist")
+                continue
+            # The target may be an item without a position: the leg then ends at the next one that has one.
+            at = bisect_left(placed, number)
+            target = self._at_number[placed[at]] if at < len(placed) else None
             if start is not None and target is not None and start.position != target.position:
                 self.parts.append(RoutePart(RouteKind.LINE, (start, target), why="jump"))
 
@@ -310,6 +310,11 @@ class _Walk:
 
     def return_legs(self, origin: TakeoffOrigin) -> List[RoutePart]:
         home = Waypoint(LonLat(lon=origin.lon_deg, lat=origin.lat_deg), source=f"take-off origin ({origin.rule.value})")
+        if len(self._returns) * len(self.mission.rally) > MAX_ITEMS:
+            raise FlightFileError(
+                f"the mission returns {len(self._returns):,} times and has {len(self.mission.rally):,} rally points: "
+                f"over the limit of {MAX_ITEMS:,} legs"
+            )
         legs: List[RoutePart] = []
         for source, start in self._returns:
             if start is not None and start.position != home.position:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import FlightFileError
@@ -160,6 +161,20 @@ def test_a_jump_covers_its_leg_and_a_missing_target_warns():
     flight = wpl(fly(16, A), fly(16, B), fly(16, C), fly(177, (0, 0), 1, -1), fly(177, (0, 0), 99, 2))
     assert [points(part) for part in parts(flight, "jump")] == [[C, A]]
     assert any("line 7: jumps to item 99, which does not exist" in warning for warning in flight.warnings)
+
+
+def test_ten_thousand_jumps_cost_no_more_than_as_many_waypoints():
+    start = time.process_time()
+    flight = wpl(*[fly(16, (47 + i * 1e-6, 8.0)) if i % 2 else fly(177, (0, 0), i - 1 or 1, 1) for i in range(10_000)])
+    assert len(parts(flight, "jump")) > 4_000
+    assert time.process_time() - start < 4
+
+
+def test_returns_times_rally_points_are_bounded():
+    items = [item for i in range(400) for item in (fly(16, (47 + i * 1e-6, 8.0)), fly(20, (0, 0)))]
+    rally = [(5100, 0, (0, 0, 0, 0), 47.0, 8 + i * 1e-6, 40) for i in range(400)]
+    with pytest.raises(FlightFileError, match="returns 400 times and has 400 rally points"):
+        wpl(*items, *rally)
 
 
 def test_splines_and_arcs_are_widened():
