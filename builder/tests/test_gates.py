@@ -66,7 +66,7 @@ def test_localisability_is_low_where_the_map_repeats_itself() -> None:
     walk = np.cumsum(rng.randn(40, 16), axis=0)
     walk[30:36] = walk[2:8]
     coded, facts["inv_length"] = quantise(unit_rows(walk - walk.mean(axis=0)))
-    values, alike = localisability(coded, facts, [(0, 40)], stretch=1.0)
+    values, alike, _neighbour = localisability(coded, facts, [(0, 40)], stretch=1.0)
     assert np.nanmax(values[31:35]) < 0 and np.nanmin(alike[31:35]) > 0.99
     assert np.nanmean(values[10:28]) > np.nanmean(values[30:36])
 

@@ -25,7 +25,7 @@ from ._errors import BuildCancelled, BuilderError
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._heads import Head, open_head
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, replay_probes, verify_files
-from ._localise import LEVELS, localisability, map_files
+from ._localise import localisability, map_files, thirds
 from ._pack import fit_pca, project, quantise
 from ._pmtiles import PmtilesReader
 from ._publish import canonical, discard, file_table, publish, save_array, storage_error, write_file
@@ -525,7 +525,7 @@ class Build:
             for k in range(len(plan.scales))
         ]
         stretch = mercator_stretch(latitude)
-        facts["localisability"], look_alike = localisability(coded, facts, ranges, stretch=stretch)
+        facts["localisability"], look_alike, neighbour = localisability(coded, facts, ranges, stretch=stretch)
         blocks = np.array(
             [
                 [part["mx_m"].min(), part["my_m"].min(), part["mx_m"].max(), part["my_m"].max()]
@@ -537,7 +537,7 @@ class Build:
         save_array(self._staged / "meta.npy", facts)
         save_array(self._staged / "blocks.npy", blocks)
         save_array(self._staged / "pca_basis.npy", basis)
-        self._write_localisability(plan, facts, look_alike, ranges)
+        self._write_localisability(plan, facts, look_alike, neighbour, ranges)
         coverage = self._describable(area, plan, kept)
         self.report["coverage"]["describable_ratio"] = coverage
         self._meta: Dict[str, Any] = {
@@ -576,7 +576,9 @@ class Build:
         self._package_id = package_id
         self._seal()
 
-    def _write_localisability(self, plan: Plan, facts: Any, look_alike: Any, ranges: List[Tuple[int, int]]) -> None:
+    def _write_localisability(
+        self, plan: Plan, facts: Any, look_alike: Any, neighbour: Any, ranges: List[Tuple[int, int]]
+    ) -> None:
         """The map of the middle scale, and what it says about the whole."""
         populated = [k for k, (first, last) in enumerate(ranges) if last > first]
         middle = populated[len(populated) // 2]
@@ -586,9 +588,11 @@ class Build:
         write_file(self._staged / "localisability.png", raster)
         write_file(self._staged / "localisability.geojson", canonical(zones))
         values = facts["localisability"][slice(*ranges[middle])]
-        known = values[np.isfinite(values)]
-        ambiguous = float((known < 0).mean()) if len(known) else None
-        self._localisability: Dict[str, Any] = {"scale": middle, "levels": list(LEVELS), "raster": place}
+        # a place is ambiguous when something farther away looks more like it than any window overlapping it
+        both = np.isfinite(look_alike[slice(*ranges[middle])]) & np.isfinite(neighbour[slice(*ranges[middle])])
+        wins = (look_alike > neighbour)[slice(*ranges[middle])][both]
+        ambiguous = float(wins.mean()) if len(wins) else None
+        self._localisability: Dict[str, Any] = {"scale": middle, "levels": thirds(values), "raster": place}
         self._look_alike = look_alike[np.isfinite(look_alike)]
         if ambiguous is not None:
             self.report["quality"]["ambiguous_ratio"] = round(ambiguous, 4)

@@ -3,8 +3,8 @@
 """Where on the map a picture can be placed at all, told from the map alone.
 
 A window's localisability is the mean similarity of the windows that overlap it, minus that of its best look-alike
-farther away than its own side. Below zero, something else on the map looks more like this place than the place itself
-does half a window on. It tells zones, not single windows.
+farther away than its own side. It tells the better zones of a map from its worse ones, not single windows, and its
+zero means nothing; so the map is cut into its own thirds.
 """
 
 from __future__ import annotations
@@ -17,17 +17,15 @@ from PIL import Image
 
 from ._geo import lonlat_of
 
-__all__ = ["LEVELS", "localisability", "map_files"]
+__all__ = ["localisability", "map_files", "thirds"]
 
 _BLOCK_ROWS = 256
 #: Above this many rows of one scale, each is compared with an even sample of this size besides its neighbours.
 _COMPARED_MAX = 20_000
-#: Lower bounds of "fair" and "good"; below the first is "poor".
-LEVELS = (0.0, 0.1)
 _NAMES = ("poor", "fair", "good")
 
 
-def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, stretch: float) -> Tuple[Any, Any]:
+def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, stretch: float) -> Tuple[Any, Any, Any]:
     """One value a row; NaN where a row has no overlapping neighbour.
 
     Args:
@@ -37,10 +35,12 @@ def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, str
         stretch: Mercator metres per metre.
 
     Returns:
-        (localisability, similarity of the best far look-alike), float32; NaN where there is none.
+        (localisability, similarity of the best far look-alike, similarity of the best overlapping window), float32;
+        NaN where there is none.
     """
     near_minus_far = np.full(len(coded), np.nan, dtype=np.float32)
     look_alike = np.full(len(coded), np.nan, dtype=np.float32)
+    neighbour = np.full(len(coded), np.nan, dtype=np.float32)
     for first, last in ranges:
         count = last - first
         if count < 2:
@@ -68,7 +68,16 @@ def localisability(coded: Any, facts: Any, ranges: List[Tuple[int, int]], *, str
             far_best = np.where(far.any(axis=1), np.where(far, similar, -2).max(axis=1), np.nan)
             near_minus_far[start:stop] = near_mean - far_best
             look_alike[start:stop] = far_best
-    return near_minus_far, look_alike
+            neighbour[start:stop] = np.where(near_count > 0, np.where(near, similar, -2).max(axis=1), np.nan)
+    return near_minus_far, look_alike, neighbour
+
+
+def thirds(values: Any) -> List[float]:
+    """The two values that cut a map's windows into thirds; empty input gives [0, 0]."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return [0.0, 0.0]
+    return [round(float(np.percentile(known, share)), 4) for share in (100 / 3, 200 / 3)]
 
 
 def map_files(facts: Any, rows: Tuple[int, int], *, stride_m: float) -> Tuple[bytes, Dict[str, Any], Dict[str, Any]]:
@@ -95,7 +104,9 @@ def map_files(facts: Any, rows: Tuple[int, int], *, stride_m: float) -> Tuple[by
     raster = np.zeros((int(lines.max()) + 1, int(columns.max()) + 1), dtype=np.uint8)
     raster[lines, columns] = 1 + np.round(254 * np.clip(known["localisability"] + 0.5, 0, 1)).astype(np.uint8)
     level = np.full(raster.shape, -1, dtype=np.int8)
-    level[lines, columns] = np.searchsorted(np.array(LEVELS), known["localisability"], side="right")
+    level[lines, columns] = np.searchsorted(
+        np.array(thirds(known["localisability"])), known["localisability"], side="right"
+    )
     for line in range(raster.shape[0]):
         start = 0
         while start < raster.shape[1]:
