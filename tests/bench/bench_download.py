@@ -41,6 +41,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source 
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile, TileRun, TileSet  # noqa: E402
 
+ECHO_MODULE = Path("/usr/lib/nginx/modules/ngx_http_echo_module.so")
 ZOOM, COLUMN, ROW, WIDTH = 18, 215000, 137000, 200
 SETTINGS = ((0, 16), (0, 64), (20, 64), (20, 256), (100, 256))
 """Latency in milliseconds, connections."""
@@ -79,7 +80,7 @@ def nginx(root: Path, work: Path) -> Iterator[str]:
     )
     config = work / "nginx.conf"
     config.write_text(
-        f"load_module /usr/lib/nginx/modules/ngx_http_echo_module.so;\n"
+        f"load_module {ECHO_MODULE};\n"
         f"user {os.environ.get('USER', 'root')};\ndaemon off; worker_processes 1;\n"
         f"pid {work}/nginx.pid; error_log {work}/error.log;\n"
         "events { worker_connections 4096; }\n"
@@ -276,6 +277,8 @@ def main() -> None:
         tiles = tile_set(arguments.tiles)
         total_bytes = write_tiles(work / "tiles", tiles)
         print(f"{len(tiles)} tiles, {total_bytes / len(tiles) / 1000:.1f} kB each, {os.cpu_count()} cores", flush=True)
+        if arguments.only != "store" and not (shutil.which("nginx") and ECHO_MODULE.exists()):
+            sys.exit("nginx with its echo module is missing: apt-get install nginx-light libnginx-mod-http-echo")
         if arguments.only != "store":
             with nginx(work / "tiles", work) as base:
                 bench_downloads(base, arguments, work)
