@@ -10,6 +10,7 @@ What was not flushed is lost, as on an honest disk; the next mount replays the j
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -22,6 +23,8 @@ from pathlib import Path
 
 FS_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = 2
+MS_RDONLY = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
 IMAGE_BYTES = 48 * 1024 * 1024
 RELEASE_TIMEOUT_S = 30.0
 
@@ -58,11 +61,11 @@ class LoopDisk:
             RuntimeError: what this machine lacks.
         """
         where = "/usr/sbin:/sbin:/usr/bin:/bin"
-        programs = ("mkfs.ext4", "losetup", "mount", "umount")
+        programs = ("mkfs.ext4", "losetup", "umount")
         missing = [name for name in programs if shutil.which(name, path=where) is None]
         if missing or os.geteuid() != 0:
             reason = f"{', '.join(missing)} missing" if missing else "not root"
-            raise RuntimeError(f"power cuts need root, a loop device, e2fsprogs and mount: {reason}")
+            raise RuntimeError(f"power cuts need root, a loop device, e2fsprogs and util-linux: {reason}")
         image = folder / "disk.img"
         with image.open("wb") as stream:
             stream.truncate(IMAGE_BYTES)
@@ -79,14 +82,25 @@ class LoopDisk:
         return str(self.mountpoint / "cache")
 
     def mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", self.options, self.device, str(self.mountpoint))
+        """Make the system call directly: a cut takes 10 ms, and a program to mount would double it."""
+        words = [word for word in self.options.split(",") if word not in ("ro", "defaults")]
+        flags = MS_RDONLY if "ro" in self.options.split(",") else 0
+        names = (self.device, str(self.mountpoint), "ext4")
+        source, target, kind = (name.encode() for name in names)
+        if LIBC.mount(source, target, kind, flags, ",".join(words).encode()) != 0:
+            raise RuntimeError(f"mount {self.device} {self.options}: {os.strerror(ctypes.get_errno())}")
 
     def cut(self) -> None:
         shut_down(str(self.mountpoint))
 
     def restart(self) -> None:
         """Unmount what is left and mount again."""
-        _run("umount", str(self.mountpoint))
+        deadline = time.monotonic() + RELEASE_TIMEOUT_S
+        while LIBC.umount2(str(self.mountpoint).encode(), 0) != 0:
+            # Whoever lists all mounts, such as a starting container, is inside for a moment.
+            if ctypes.get_errno() != errno.EBUSY or time.monotonic() > deadline:
+                raise RuntimeError(f"umount {self.mountpoint}: {os.strerror(ctypes.get_errno())}")
+            time.sleep(0.005)
         self._await_release()
         self.mount()
 

@@ -81,6 +81,8 @@ def random_cuts(disk: LoopDisk, breaker: Breaker, *, count: int, dice: random.Ra
         now = judge(root, old=old, acknowledged=acknowledged)
         assert now is not None
         acknowledgements += acknowledged
+        # However busy this machine is, about half of the cuts come before the acknowledgement.
+        span_s *= 0.95 if acknowledged else 1.05
         switches += now != old
         old = now
     return acknowledgements, switches
@@ -90,6 +92,7 @@ def test_a_power_cut_before_each_step_leaves_the_old_or_the_new_cache(disk: Loop
     assert directed_cuts(disk, sound) > 30
 
 
+@pytest.mark.timeout(300)
 def test_random_power_cuts_leave_the_old_or_the_new_cache(disk: LoopDisk) -> None:
     acknowledgements, switches = random_cuts(disk, sound, count=200, dice=random.Random(1))
     assert 0 < acknowledgements <= switches < 200
