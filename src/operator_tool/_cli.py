@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ._cli_companion import sign, verify, wheelhouse
+from ._cli_companion import enrol, sign, verify, wheelhouse
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
 from ._cli_tiles import download, plan
@@ -86,6 +86,7 @@ cli.add_command(flight)
 cli.add_command(serve_flights)
 cli.add_command(plan)
 cli.add_command(download)
+cli.add_command(enrol)
 cli.add_command(verify)
 cli.add_command(sign)
 cli.add_command(wheelhouse)
