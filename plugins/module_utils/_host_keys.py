@@ -88,7 +88,7 @@ def pin_host_key(path: str, vehicle_id: str, key: HostKey, *, fingerprint: str, 
     if before and not replace:
         raise CompanionNotTrustedError(
             f"{vehicle_id} is pinned to {before[0].fingerprint}, and now offers {key.fingerprint}",
-            remediation="Find out why its key changed; pin the new one with --replace only after a known re-installation.",
+            remediation="Find out why its key changed; use --replace only after a known re-installation.",
         )
     kept = [line for line in _lines(path) if vehicle_id not in line.split(" ", 1)[0].split(",")]
     try:
