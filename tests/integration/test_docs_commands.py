@@ -79,6 +79,7 @@ STEPS = (
 
 COMPANION = "on a companion: run by the tests of the cache program and of the check at take-off"
 INTERNET = "fetches wheels from the internet"
+ENROL = "wants an SSH companion at that address"
 PROVISION = "wants a bare companion: the scenario of provisioning runs it"
 FLEET = "wants several companions: the scenario of a fleet runs it"
 OTHER_FLIGHT = "a command that is run here, for another flight"
@@ -94,7 +95,8 @@ NOT_RUN = {
     "operator-tool verify --flight-id mission": OTHER_FLIGHT,
     ".venv/bin/operator-tool build-cache --flight-file mission.plan --inventory fleet.yml": FLEET,
     ".venv/bin/operator-tool verify --flight-id mission --inventory fleet.yml": FLEET,
-    "cat /etc/ssh/ssh_host_ed25519_key.pub": "on a companion's console",
+    "ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub": "on a companion's console",
+    ".venv/bin/operator-tool enrol --companion-host 192.168.55.1 --vehicle-id survey-01 --fingerprint SHA256:…": ENROL,
     "/var/lib/gps-denied/bin/gps-denied-verify --flight bali-survey --route /run/mission.geojson": COMPANION,
     "gps-denied-verify --flight bali-survey --fast --valid-until /run/gps-denied/valid-until --hold-s 900": COMPANION,
     "gps-denied-cache rollback 00000006-9a77c1d0e5b2 --grant grant.json --signature grant.json.sig": COMPANION,
