@@ -15,6 +15,8 @@ DECREASE = 0.8
 DECREASE_INTERVAL_S = 0.3
 SETTLED_S = 1.0
 FIRST_SHARE = 0.25
+FIRST_RATE_PER_S = 20.0
+"""A refusal among the very first answers says little about the rate: begin from here, slow but not asleep."""
 MIN_RATE_PER_S = 0.2
 BURST_S = 0.05
 
@@ -70,12 +72,12 @@ class Pacer:
             return
         self._decreased_s = now_s
         # Fresh from a burst the rate is still far off, and is halved until the refusals pause.
-        self._settled = self._settled or since_s > SETTLED_S
+        self._settled = self._settled or since_s > SETTLED_S or 0.0 < (self._rate or 0.0) <= FIRST_RATE_PER_S
         if self._rate is None:
             # Until now the server gave from its burst: its lasting rate is far below, and soon found from there.
             served_per_s = self._accepted / max(0.05, now_s - self._started_s)
-            self._wall = served_per_s
-            self._rate = max(MIN_RATE_PER_S, served_per_s * FIRST_SHARE)
+            self._wall = max(2 * FIRST_RATE_PER_S, served_per_s)
+            self._rate = max(FIRST_RATE_PER_S, served_per_s * FIRST_SHARE)
             self._filled_s = now_s
             self._tokens = 0.0
             self._settled = False

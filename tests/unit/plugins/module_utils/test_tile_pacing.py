@@ -68,6 +68,13 @@ def test_without_a_rate_nothing_waits_until_the_first_refusal() -> None:
     assert pacer.refused == 2
 
 
+def test_a_refusal_as_the_very_first_answer_does_not_put_it_to_sleep() -> None:
+    pacer = Pacer(None, now_s=0.0)
+    pacer.refuse(0.01)
+    assert pacer.rate_per_s == 20.0
+    assert pacer.wait_s(1.0) == 0.0
+
+
 def test_refusals_never_stop_it_for_good() -> None:
     pacer = Pacer(5.0, now_s=0.0)
     for second in range(1, 100):
