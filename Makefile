@@ -41,6 +41,7 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/python -m tools.gates
 
 bench: test-setup
+	@tools/system_packages.sh tests/bench/apt-packages.txt
 	$(BIN)/python -m tests.bench
 
 soak: test-setup

@@ -16,6 +16,8 @@ from ..plugin_utils._phase_action import PhaseAction
 
 
 class ActionModule(PhaseAction):
+    """Never `changed`: a lock is no state that a run leaves behind."""
+
     phase = FailurePhase.LOCK
     argument_spec: ClassVar[Dict[str, Any]] = {
         "state": {"type": "str", "choices": ["acquired", "released"], "default": "acquired"}
@@ -24,9 +26,11 @@ class ActionModule(PhaseAction):
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         if arguments["state"] == "released":
             holder = run.facts().get("lock_holder_pid")
-            return {"changed": holder is not None and release_lock(holder)}
+            if holder is not None:
+                release_lock(holder)
+            return {}
         if self._task.check_mode:
-            return {"changed": True}
+            return {}
         root = os.path.abspath(run.config.cache_staging_root)
         holder = acquire_lock(
             os.path.join(root, run.config.lock_filename),
@@ -35,4 +39,4 @@ class ActionModule(PhaseAction):
             timeout_s=run.config.lock_timeout_s,
         )
         run.journal.record("fact", phase=self.phase, lock_holder_pid=holder)
-        return {"changed": True}
+        return {}
