@@ -77,7 +77,9 @@ class PreflightConfig:
     camera_agl_m: float = _described(100.0, "Height above ground at which the camera looks down, in metres.")
     camera_width_px: int = _described(1280, "Width of the camera's picture in pixels.")
     camera_height_px: int = _described(720, "Height of the camera's picture in pixels.")
-    model_id: str = _described("auto", "Descriptor model of the builder; auto takes the best that the companion can run.")
+    model_id: str = _described(
+        "auto", "Descriptor model of the builder; auto takes the best that the companion can run."
+    )
     c10_builder_command: str = _described("c10-builder build", "Command on the companion that builds the index.")
     build_timeout_s: float = _described(21_600.0, "Longest time that a build may take.")
     stall_timeout_s: float = _described(90.0, "Silence of the builder that ends the build.")
