@@ -145,6 +145,8 @@ class Build:
         finally:
             discard(self._staged)
             self._finish()
+            if self._lock_stream is not None:
+                self._lock_stream.close()
         return self.report
 
     def _phase(self, name: str) -> None:
