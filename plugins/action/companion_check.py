@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
+import time
 from typing import Any, Dict, Optional
 
 from ..module_utils._build_request import inputs_id, stable_request
@@ -21,6 +22,8 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}", re.ASCII)
 DISK_FACTOR = 3.0
 DISK_RESERVE_BYTES = 64 * 1024 * 1024
 MIN_INODES = 1000
+MAX_CLOCK_OFFSET_S = 240.0
+"""Less than the 300 s by which a grant is backdated: what is activated now is valid now, by the companion's clock."""
 
 
 class ActionModule(CompanionAction):
@@ -35,6 +38,7 @@ class ActionModule(CompanionAction):
             # Where the user may make it (the embedded default); else provisioning has, or the check below says so.
             self.command("mkdir", "-p", "--", config.companion_cache_root)
         facts = self.module("cache_info", {"root": config.companion_cache_root}, task_vars)["cache"]
+        self._check_clock(facts["clock_epoch_s"] - time.time())
         archive = run.facts()["archive"]
         flight = run.load_flight()
         stable = stable_request(
@@ -76,6 +80,14 @@ class ActionModule(CompanionAction):
         for program in needed:
             if self.command("command", "-v", program).rc != 0:
                 raise CompanionNotReadyError(f"{self.host} has no {program} on its PATH")
+
+    def _check_clock(self, ahead_s: float) -> None:
+        if abs(ahead_s) > MAX_CLOCK_OFFSET_S:
+            side = "ahead of" if ahead_s > 0 else "behind"
+            raise CompanionNotReadyError(
+                f"the clock of {self.host} is {abs(ahead_s):.0f} s {side} this workstation's; grants are bound to time",
+                remediation="Set the companion's clock (timedatectl set-time, or NTP), then run again.",
+            )
 
     def _builder_version(self, command: str) -> Optional[str]:
         program = shlex.split(command)[0]

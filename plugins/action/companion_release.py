@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from ..module_utils._errors import CacheBuildError
+from ..module_utils._remote_job import ConnectionLost, RemoteJob
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
+from ..plugin_utils._job_spec import job_spec
 
 
 class ActionModule(CompanionAction):
@@ -27,9 +29,14 @@ class ActionModule(CompanionAction):
         if facts.get("outcome") == "success":
             folders.append(f"{root}/incoming/{run.facts()['archive']['sha256'][:16]}")
         try:
+            for run_id in sorted(run_ids):
+                spec = job_spec(run.config, run_id)
+                if self.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
+                    # It ended, or its run was stopped: nothing of it may write on while its folder goes.
+                    RemoteJob(self.job_transport, spec, python=self.companion_python(task_vars)).cancel()
             self.command("rm", "-rf", "--", *folders)
             lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
             self.module("cache_lock", lock, task_vars)
-        except CacheBuildError as exc:
-            run.journal.record("warning", host=self.host, text=f"could not clean up on {self.host}: {exc.message}")
+        except (CacheBuildError, ConnectionLost) as exc:
+            run.journal.record("warning", host=self.host, text=f"could not clean up on {self.host}: {exc}")
         return {"changed": True}

@@ -213,9 +213,9 @@ def load_config(
             raise SettingsError(f"{path} has an unknown setting {name!r}")
         for name, value in from_file.items():
             if name in _PATHS and isinstance(value, str) and not value.startswith(("~", "/")):
-                if name == "tile_source" and re.fullmatch(r"[a-z0-9-]+", value):
-                    continue  # the name of a shipped profile; a folder of that name is written ./name
-                from_file[name] = os.path.join(os.path.dirname(os.path.abspath(path)), value)
+                if name == "tile_source" and re.fullmatch(r"[a-z0-9-]+|https?://.*", value):
+                    continue  # a shipped profile's name, or a URL; a folder of that name is written ./name
+                from_file[name] = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(path)), value))
     for name in sorted(set(overrides) - set(known)):
         raise SettingsError(f"there is no setting {name!r}")
     values: Dict[str, Any] = {}

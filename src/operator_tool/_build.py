@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.gps_denied.preflight.plugins.module_utils._atomic_file import write_atomically
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import (
     SECRET_NAMES,
     PreflightConfig,
@@ -133,19 +135,23 @@ def build_cache(
                     variables=variables,
                 )
     except SettingsError as exc:
-        return _report_of(exc, run_id)
+        return _report_of(exc, run_id, request)
     run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
     if not os.path.isdir(run_dir):
         words = "; ".join(result.failures) or "\n".join(result.tail) or "no word from Ansible"
         if result.cancelled:
-            return _report_of(BuildCancelledError("cancelled before the run began"), run_id)
+            return _report_of(BuildCancelledError("cancelled before the run began"), run_id, request)
         raise UnexpectedRunError(f"the run did not begin: {words}")
     return _conclude(open_run(run_dir), cancelled=result.cancelled, finished=result.finished, failures=result.failures)
 
 
-def report_path(request: BuildCacheRequest, report: CacheBuildReport) -> str:
-    """Where the report of a run with this request is."""
-    config = load_config(request.settings, config_file=request.config_file)
+def report_path(request: BuildCacheRequest, report: CacheBuildReport) -> str | None:
+    """Where the report of a run with this request is; None where the settings are too broken to tell."""
+    places = {name: value for name, value in request.settings.items() if name in ("report", "cache_staging_root")}
+    try:
+        config = load_config(places, config_file=request.config_file)
+    except SettingsError:
+        return None
     return config.report or os.path.join(config.cache_staging_root, "reports", f"{report.run_id}.json")
 
 
@@ -170,10 +176,16 @@ def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str])
     return report
 
 
-def _report_of(error: CacheBuildError, run_id: str) -> CacheBuildReport:
+def _report_of(error: CacheBuildError, run_id: str, request: BuildCacheRequest) -> CacheBuildReport:
     """The report of a run that ended before it had a folder."""
     entry = {"kind": "fail", "phase": None, "host": None, "data": {"error": error.to_dict()}}
-    return fold_journal(run_id, [entry])
+    report = fold_journal(run_id, [entry])
+    path = report_path(request, report)
+    if path:
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
+            write_atomically(path, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    return report
 
 
 def _variables(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> dict[str, Any]:

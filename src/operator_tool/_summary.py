@@ -17,7 +17,7 @@ HEADLINES = {
 }
 
 
-def human_summary(report: CacheBuildReport, report_path: str) -> str:
+def human_summary(report: CacheBuildReport, report_path: str | None) -> str:
     """Outcome, flight, tiles, coverage, generation, and where the report is."""
     lines = [HEADLINES.get(report.outcome) or _failure(report)]
     flight, download = report.flight, report.download
@@ -33,7 +33,8 @@ def human_summary(report: CacheBuildReport, report_path: str) -> str:
         lines.append(f"  coverage    {download.coverage_ratio:.1%} of the tiles{_built_coverage(report)}")
     lines += [_companion(row) for row in report.companions]
     lines += [f"  warning     {text}" for text in report.warnings]
-    lines.append(f"  report      {report_path}")
+    if report_path:
+        lines.append(f"  report      {report_path}")
     return "\n".join(lines)
 
 

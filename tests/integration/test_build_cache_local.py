@@ -371,3 +371,27 @@ def test_a_flight_that_changes_while_its_cache_is_built(settings: dict[str, Any]
         assert "was changed in the flights API" in str(changed.failure_message)
         assert not (Path(settings["companion_cache_root"]) / "current").exists()
         assert build(over_api, FlightById("survey")).outcome is CacheBuildOutcome.SUCCESS
+
+
+def test_settings_that_are_wrong_before_the_run_begins_leave_a_report_too(settings: dict[str, Any]) -> None:
+    report = build({**settings, "zooms": "99"})
+    assert (report.exit_code, report.failure_exception_type) == (2, "SettingsError")
+    saved = Path(settings["cache_staging_root"]) / "reports" / f"{report.run_id}.json"
+    assert json.loads(saved.read_text()) == report.to_dict()
+
+
+@pytest.mark.parametrize("ahead_s", [-1_700_000_000.0, 86_400.0])
+def test_a_companion_whose_clock_is_wrong(settings: dict[str, Any], tmp_path: Path, ahead_s: float) -> None:
+    """The companion's Python runs under a clock of its own."""
+    python = tmp_path / "python-with-another-clock"
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(f"import time\n_now = time.time\ntime.time = lambda: _now() + {ahead_s}\n")
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    host = {"ansible_connection": "local", "ansible_python_interpreter": str(python)}
+    inventory = tmp_path / "companions.json"
+    inventory.write_text(json.dumps({"companions": {"hosts": {"companion": host}}}))
+    report = build({**settings, "inventory": str(inventory)})
+    assert (report.exit_code, report.failure_phase) == (30, "companion_bringup"), report.failure_message
+    assert "the clock of companion is" in str(report.failure_message)

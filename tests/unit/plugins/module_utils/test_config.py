@@ -129,3 +129,9 @@ def test_zooms_are_chosen_from_the_camera() -> None:
     assert choose_zooms(low, -8.58) == (18, 19)
     assert choose_zooms(high, -8.58) == (15, 16)
     assert choose_zooms(PreflightConfig(zooms=(12,)), 0.0) == (12,)
+
+
+@pytest.mark.parametrize("source", ["usgs-imagery", "https://tiles.example/{z}/{x}/{y}.jpg"])
+def test_a_profile_name_or_url_is_no_path(tmp_path: Path, source: str) -> None:
+    assert load(tmp_path, f'tile_source = "{source}"\n').tile_source == source
+    assert load(tmp_path, 'tile_source = "./tiles"\n').tile_source == str(tmp_path / "./tiles")
