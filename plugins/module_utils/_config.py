@@ -64,6 +64,9 @@ class PreflightConfig:
         (), "Zoom levels of the tiles, as 16,17,18 or 16-18; auto chooses them from the camera and its height."
     )
     max_tiles: int = _described(200_000, "Largest number of tiles for one flight.")
+    max_download_bytes: int = _described(
+        10_000_000_000, "Largest download for one flight in bytes, reckoned before it begins."
+    )
     satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
     tile_source: Optional[str] = _described(
@@ -106,6 +109,7 @@ class PreflightConfig:
             "camera_width_px",
             "camera_height_px",
             "max_tiles",
+            "max_download_bytes",
             "max_leg_m",
             "build_timeout_s",
             "stall_timeout_s",

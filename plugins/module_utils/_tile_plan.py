@@ -11,8 +11,9 @@ from typing import Tuple
 
 from ._area import Area, build_area, tiles_for_area
 from ._config import PreflightConfig
-from ._errors import FailurePhase, SettingsError
+from ._errors import AreaTooLargeError, FailurePhase, SettingsError
 from ._flight import Flight
+from ._tile_download_sample import FALLBACK_TILE_BYTES
 from ._tiles import TileSet, zoom_for_gsd
 
 __all__ = ["choose_zooms", "plan_tiles"]
@@ -55,4 +56,13 @@ def plan_tiles(flight: Flight, config: PreflightConfig) -> Tuple[Area, TileSet]:
         max_leg_m=config.max_leg_m,
     )
     zooms = choose_zooms(config, flight.takeoff_origin.lat_deg)
-    return area, tiles_for_area(area, zooms, max_tiles=config.max_tiles)
+    tiles = tiles_for_area(area, zooms, max_tiles=config.max_tiles)
+    likely_bytes = len(tiles) * FALLBACK_TILE_BYTES
+    if likely_bytes > config.max_download_bytes:
+        where = f"; {area.outlier} lies farthest out" if area.outlier else ""
+        raise AreaTooLargeError(
+            f"the area needs {len(tiles)} tiles, about {likely_bytes / 1e9:.1f} GB, over the limit of "
+            f"{config.max_download_bytes / 1e9:.1f} GB{where}",
+            details={"tiles": len(tiles), "likely_bytes": likely_bytes},
+        )
+    return area, tiles

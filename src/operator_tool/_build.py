@@ -85,6 +85,12 @@ class UnexpectedRunError(RuntimeError):
         self.report = report
 
 
+CANCELLING = {
+    "v": 1,
+    "t": "warning",
+    "text": "cancelling: ending the work on the companions and freeing the locks; what has arrived is kept for the next run",
+}
+
 ProgressHandler = Callable[[dict[str, Any]], None]
 
 
@@ -124,6 +130,7 @@ def build_cache(
                 check=request.check,
                 verbosity=request.verbosity,
                 on_text=on_text,
+                on_cancel=lambda: on_progress(dict(CANCELLING, run=run_id)) if on_progress else None,
             )
             if result.cancelled:
                 # The playbook was stopped in mid-work: its companions still hold the run's lock and folders.

@@ -104,12 +104,14 @@ def run_playbook(
     check: bool = False,
     verbosity: int = 0,
     on_text: Callable[[str], None] | None = None,
+    on_cancel: Callable[[], None] | None = None,
 ) -> PlaybookResult:
     """Run `gps_denied.preflight.<name>` to its end, or to its cancellation by SIGINT or SIGTERM.
 
     Args:
         variables: extra variables; never a secret, since ansible-runner writes them down.
         on_text: called with Ansible's own output, for people who ask for it.
+        on_cancel: called once when a signal has asked for the end.
     """
     from ansible_runner import Runner, RunnerConfig
 
@@ -138,6 +140,8 @@ def run_playbook(
         if not result.cancelled:
             result.cancelled = True
             state["asked_at"] = time.monotonic()
+            if on_cancel:
+                on_cancel()
             if state["pid"]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(state["pid"]), signal.SIGTERM)

@@ -254,6 +254,51 @@ def test_a_workstation_that_lost_its_power_goes_on_with_the_build(
     assert leftovers(companion) == ""
 
 
+def verdict(settings: dict[str, Any], companion: Companion, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """What `operator-tool verify` hears from the companion."""
+    command = [OPERATOR_TOOL, "verify", "--format", "json", *arguments]
+    for name, value in inventory_of(settings, companion).items():
+        command += ["--set", f"{name}={value}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, json.loads(done.stdout)[0]
+
+
+def test_an_enrolled_vehicle_takes_signed_caches_only(
+    settings: dict[str, Any], companion: Companion, tmp_path: Path
+) -> None:
+    """The companion's trust folder names who may sign; from then on everything fails closed, also at take-off."""
+    keys = {}
+    for who in ("operator", "stranger"):
+        key = tmp_path / who
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", who, "-f", str(key)], check=True)
+        keys[who] = key
+    public = " ".join(keys["operator"].with_suffix(".pub").read_text().split()[:2])
+    trust = f"{companion.cache_root}/trust"
+    companion.exec_root(
+        f"mkdir {trust} && echo {companion.name} > {trust}/vehicle_id && "
+        f"echo 'operator namespaces=\"gps-denied-grant@v1\" {public}' > {trust}/allowed_signers"
+    )
+    for key in (None, keys["stranger"]):
+        refused = build({**settings, **({"grant_signing_key_file": str(key)} if key else {})}, companion)
+        assert refused.exit_code == 33, refused.failure_message
+    assert verdict(settings, companion)[0] == 33
+
+    signed = {**settings, "grant_signing_key_file": str(keys["operator"])}
+    report = build(signed, companion)
+    assert report.outcome is CacheBuildOutcome.SUCCESS, report.failure_message
+    code, answer = verdict(settings, companion, "--flight-id", "bali-survey")
+    assert (code, answer["go"], answer["signer"]) == (0, True, "operator")
+    assert verdict(settings, companion, "--flight-id", "another-flight")[0] == 33
+    assert build(signed, companion).outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP
+
+    on_board = f"python3 -I {companion.cache_root}/bin/gps-denied-verify"
+    assert companion.run(f"{on_board} --root {companion.cache_root}").returncode == 0
+    companion.exec_root(f"printf x | dd of={companion.cache_root}/current/tiles.pmtiles bs=1 seek=5000 conv=notrunc")
+    code, answer = verdict(settings, companion)
+    assert (code, answer["go"], answer["file"]) == (33, False, "tiles.pmtiles")
+    assert companion.run(f"{on_board} --root {companion.cache_root}", check=False).returncode != 0
+
+
 def controller_of(staging: Path) -> int:
     """The ansible-playbook of the run in this staging root: the process that its lock's holder serves."""
     holder = json.loads((staging / ".c12.lock.holder").read_text())["pid"]

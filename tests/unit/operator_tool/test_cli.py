@@ -100,6 +100,8 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
             "tile",
         ),
         (("flight", "show", "survey.plan", "--set", "max_leg_m=10"), 23, "leg"),
+        (("flight", "show", "survey.plan", "--set", "max_download_bytes=1000"), 23, "lies farthest out"),
+        (("flight", "show", "survey.plan", "--set", "max_tiles=3"), 23, "tiles"),
     ],
 )
 def test_bad_use_is_one_sentence_and_the_right_code(
