@@ -88,7 +88,7 @@ class UnexpectedRunError(RuntimeError):
 CANCELLING = {
     "v": 1,
     "t": "warning",
-    "text": "cancelling: ending the work on the companions and freeing the locks; what has arrived is kept for the next run",
+    "text": "cancelling: ending the work on the companions and freeing the locks; what has arrived is kept",
 }
 
 ProgressHandler = Callable[[dict[str, Any]], None]
