@@ -7,52 +7,28 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 import time
 from typing import Any, ClassVar, Dict, List, Optional
 
-from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure
 
 from ..module_utils._errors import (
     CacheBuildError,
     CompanionNotReadyError,
-    CompanionNotTrustedError,
     CompanionUnreachableError,
     FailurePhase,
     error_types,
 )
+from ..module_utils._link_error import link_error
 from ..module_utils._remote_job import CommandResult, ConnectionLost
 from ..module_utils._run import Run
 from ._phase_action import PhaseAction
 
-__all__ = ["CompanionAction", "link_error"]
+__all__ = ["CompanionAction"]
 
-NOT_TRUSTED = re.compile(
-    r"host key verification failed|identification has changed|host key is known|revoked host key", re.I
-)
-REFUSED = re.compile(r"permission denied|authentication failed|too many authentication failures", re.I)
-FINGERPRINT = re.compile(r"(SHA256:[A-Za-z0-9+/=]{20,})")
 BOOT_RETRY_S = 2.0
-
-
-def link_error(host: str, exc: Exception, *, phase: Optional[FailurePhase]) -> CacheBuildError:
-    """The typed error for what the connection plugin said; ssh's own text is data, and only its last line is shown."""
-    text = str(exc)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    last = re.sub(r"[^\x20-\x7e]", "", lines[-1])[:300] if lines else type(exc).__name__
-    if NOT_TRUSTED.search(text):
-        offered = FINGERPRINT.search(text)
-        seen = f" It offered {offered.group(1)}." if offered else ""
-        return CompanionNotTrustedError(f"the host key of {host} is not the pinned one, or none is pinned.{seen}")
-    if isinstance(exc, AnsibleAuthenticationFailure) or REFUSED.search(text):
-        return CompanionNotReadyError(
-            f"{host} refused the SSH login: {last}",
-            phase=phase,
-            remediation="Check ansible_user and the private key against the companion's authorized_keys.",
-        )
-    return CompanionUnreachableError(f"cannot reach {host}: {last}", phase=phase)
 
 
 class CompanionAction(PhaseAction):
@@ -71,7 +47,7 @@ class CompanionAction(PhaseAction):
         try:
             result = self._low_level_execute_command(script, in_data=stdin, sudoable=False)
         except AnsibleConnectionFailure as exc:
-            raise link_error(str(self.host), exc, phase=self.phase) from None
+            raise link_error(str(self.host), str(exc), phase=self.phase) from None
         return CommandResult(int(result["rc"]), str(result["stdout"]), str(result["stderr"]))
 
     def job_transport(self, command: str, data: Optional[bytes]) -> CommandResult:
@@ -95,7 +71,7 @@ class CompanionAction(PhaseAction):
                 module_name=f"gps_denied.preflight.{name}", module_args=arguments, task_vars=task_vars
             )
         except AnsibleConnectionFailure as exc:
-            raise link_error(str(self.host), exc, phase=self.phase) from None
+            raise link_error(str(self.host), str(exc), phase=self.phase) from None
         if result.get("failed") or result.get("unreachable"):
             raise self._module_error(name, result)
         return dict(result)

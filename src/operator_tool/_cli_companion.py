@@ -55,6 +55,8 @@ def enrol(assignments: tuple[str, ...], **flags: Any) -> None:
 @reports_errors
 def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     """Ask each companion for GO or NO-GO, as it answers itself before take-off."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CompanionUnreachableError
+
     from . import _build, _runner
 
     settings = config(flags, assignments)
@@ -74,7 +76,7 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     answers = [_answer(host, outcome) for host, outcome in sorted(result.last_results.items())]
     if not result.finished or not answers:
         words = "; ".join(result.failures) or "no companion answered"
-        raise _build.UnexpectedRunError(words)
+        raise CompanionUnreachableError(f"could not ask: {words}")
     if flags["output_format"] == "json":
         click.echo(json.dumps(answers, indent=2))
     else:
@@ -86,10 +88,13 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
 
 
 def _answer(host: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._link_error import link_error
+
     cache = outcome.get("cache")
     if isinstance(cache, dict) and "go" in cache:
         return {"host": host, **cache, "exit_code": 0 if cache["go"] else 33}
-    return {"host": host, "go": False, "reason": "unreachable", "message": str(outcome.get("msg")), "exit_code": 30}
+    error = link_error(host, str(outcome.get("msg")))
+    return {"host": host, "go": False, "reason": "no-answer", "message": error.message, "exit_code": int(error.code)}
 
 
 @click.command("sign")
