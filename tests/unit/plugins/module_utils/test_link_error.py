@@ -17,7 +17,7 @@ Host key verification failed."""
     ("text", "kind", "words"),
     [
         (CHANGED, "CompanionNotTrustedError", "SHA256:4kzjAe7Ck2JqZrO5mSYn4tnVuk3i6pPQfbZX6yCOkm0"),
-        ("No ED25519 host key is known for drone-1\nHost key verification failed.", "CompanionNotTrustedError", "drone-1"),
+        ("No ED25519 host key is known for drone-1\n", "CompanionNotTrustedError", "drone-1"),
         ("drone@10.0.0.1: Permission denied (publickey).", "CompanionNotReadyError", "refused the SSH login"),
         ("ssh: connect to host 10.0.0.1 port 22: No route to host", "CompanionUnreachableError", "No route to host"),
         ("Connection timed out\n\x1b]0;owned\x07 bye", "CompanionUnreachableError", "]0;owned bye"),
