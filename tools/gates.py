@@ -219,12 +219,26 @@ def newest_environment() -> Path:
 
 def newest_python() -> Path | None:
     """Return a Python 3.13 that runs, if this machine has one."""
-    for name in (os.environ.get("NEWEST_PYTHON"), "python3.13"):
+    for name in (os.environ.get("NEWEST_PYTHON"), "python3.13", pyenv_python()):
         found = shutil.which(name) if name else None
         # A version manager's shim is found on the path and yet may refuse to run.
         if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
             return Path(found)
     return None
+
+
+def pyenv_python() -> str | None:
+    """The Python 3.13 that pyenv keeps off the path, where there is pyenv and it has one."""
+    if not shutil.which("pyenv"):
+        return None
+    listed = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout
+    versions = [line.strip() for line in listed.splitlines() if line.strip().startswith("3.13.")]
+    if not versions:
+        return None
+    prefix = subprocess.run(
+        ["pyenv", "prefix", versions[-1]], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return f"{prefix}/bin/python3.13"
 
 
 def environment(python: Path, lock: Path) -> Path:

@@ -85,8 +85,12 @@ class _Mbtiles(LocalTiles):
         self._path = path
         try:
             self._db = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, timeout=5.0)
+        except sqlite3.Error as exc:
+            raise TileSourceError(f"{path} cannot be opened as an MBTiles archive: {exc}") from None
+        try:
             self._db.execute("SELECT zoom_level, tile_column, tile_row, tile_data FROM tiles LIMIT 1").fetchone()
         except sqlite3.Error as exc:
+            self._db.close()
             raise TileSourceError(f"{path} is not an MBTiles archive, or is damaged: {exc}") from None
 
     def read(self, tile: Tile) -> Optional[LocalTile]:

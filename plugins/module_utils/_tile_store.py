@@ -135,18 +135,26 @@ class TileStore:
             self._db = sqlite3.connect(
                 str(self.root / "index.sqlite"), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise DownloadError(
-                    f"the tile store {self.root} has schema version {version}, and this release reads {SCHEMA_VERSION}",
-                    remediation=f"Use the release that made it, or move {self.root} away.",
-                )
-            if version == 0:
-                self._db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
         self._reader = PackReader(self.packs)
         self._source_numbers: Dict[str, int] = {}
+
+    def _prepare(self) -> None:
+        """Durable writes, and the tables where the index is new."""
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise DownloadError(
+                f"the tile store {self.root} has schema version {version}, and this release reads {SCHEMA_VERSION}",
+                remediation=f"Use the release that made it, or move {self.root} away.",
+            )
+        if version == 0:
+            self._db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + f"PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
 
     def __enter__(self) -> "TileStore":
         return self

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import tempfile
 import threading
@@ -32,7 +33,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job_v
 from companions import Companion
 
 EVIL = Path(__file__).parents[1] / "evil_builders" / "evil.py"
-RUN = "20261122T120000Z-00beef"
+# Processes are found by their run's id, on the whole machine: two suites at a time must not end each other's.
+RUN = "20261122T120000Z-" + secrets.token_hex(3)
 NONCE = "5eed" * 8
 LIMITS = JobLimits(link_loss_s=120.0, stall_s=60.0, poll_wait_s=2.0, retry_s=0.2)
 

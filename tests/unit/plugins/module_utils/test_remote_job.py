@@ -10,6 +10,7 @@ import ast
 import fcntl
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -43,7 +44,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job_v
 
 ROOT = Path(__file__).parents[4]
 EVIL = ROOT / "tests" / "evil_builders" / "evil.py"
-RUN = "20261122T120000Z-00c0de"
+# Processes are found by their run's id, on the whole machine: two suites at a time must not end each other's.
+RUN = "20261122T120000Z-" + secrets.token_hex(3)
 NONCE = "5eed" * 8
 QUICK = JobLimits(link_loss_s=5.0, stall_s=20.0, poll_wait_s=1.0, gather_s=0.02, retry_s=0.01)
 
