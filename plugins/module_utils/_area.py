@@ -26,7 +26,7 @@ from ._area_shapes import (
     part_cores,
 )
 from ._errors import AreaError, AreaTooLargeError
-from ._flight import Flight, Waypoint
+from ._flight import Flight, RoutePart, Waypoint
 from ._geo import BBox, LonLat
 from ._tiles import EARTH_RADIUS_M, MAX_ZOOM, TileRun, TileSet
 
@@ -218,9 +218,26 @@ def _too_many_tiles(area: Area, least: int, zooms: Sequence[int], max_tiles: int
     )
 
 
+def _check_apart(part: RoutePart, known: Sequence[Waypoint], max_leg_m: float) -> None:
+    """A part that no leg joins is as stray as a long leg, where it is that far from all `known` vertices."""
+    first = part.vertices[0]
+    apart_m = min(distance_m(first.position, vertex.position) for vertex in known)
+    if apart_m > max_leg_m:
+        raise AreaTooLargeError(
+            f"{named(first)} lies {apart_m / 1000:,.1f} km from the rest of the flight, over the limit of "
+            f"{max_leg_m / 1000:,.1f} km for a leg",
+            details={"apart_m": round(apart_m, 1), "max_leg_m": max_leg_m, "vertex": named(first)},
+        )
+
+
 def _check_legs(flight: Flight, origin: Waypoint, max_leg_m: float) -> None:
     route_m = 0.0
+    known = [origin]
     for part in flight.parts:
+        if not part.vertices:
+            continue
+        _check_apart(part, known, max_leg_m)
+        known = [origin, part.vertices[0], part.vertices[-1]]
         for a, b in zip(part.vertices, part.vertices[1:]):
             length_m = distance_m(a.position, b.position)
             route_m += length_m

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import mercantile
 import numpy as np
@@ -224,6 +225,18 @@ def test_a_leg_over_the_limit_names_the_stray_vertex():
         build_area(flight([(-35.36, 149.16), (-35.37, 149.17), (0.0, 0.0), (-35.36, 149.17)]))
     assert caught.value.code == ExitCode.AREA_TOO_LARGE
     assert caught.value.details["max_leg_m"] == 100_000
+
+
+def test_a_part_that_no_leg_joins_is_stray_too_where_it_is_that_far_away():
+    home = flight([(-35.36, 149.16), (-35.37, 149.17)])
+    stray = replace(home.waypoints[0], position=LonLat(lon=0.5, lat=0.5), source="item 9")
+    far = replace(home, parts=(*home.parts, RoutePart(RouteKind.POINT, (stray,))))
+    with pytest.raises(
+        AreaTooLargeError, match=r"item 9 \(0\.500000, 0\.500000\) lies 1[0-9],\d{3}\.\d km from the rest"
+    ):
+        build_area(far)
+    near = replace(stray, position=LonLat(lon=149.9, lat=-35.36))
+    assert build_area(replace(home, parts=(*home.parts, RoutePart(RouteKind.POINT, (near,))))).area_km2 > 0
 
 
 def test_too_many_tiles_are_known_before_they_are_counted_and_name_the_outermost_vertex():
