@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import stat
 from collections.abc import Callable
@@ -99,6 +100,10 @@ class Attempt:
 
     pid: int
     answers: int
+
+    def has_answered(self) -> bool:
+        """Whether it has acknowledged, or ended, by now."""
+        return bool(select.select([self.answers], [], [], 0)[0])
 
     def end(self, *, kill: bool = False) -> tuple[bool, int | None]:
         """Reap it; whether it acknowledged, and its number of steps."""
