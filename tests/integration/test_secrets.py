@@ -69,7 +69,7 @@ class ProcessWatch:
         while not self._stop.wait(0.02):
             self.rounds += 1
             for folder in Path("/proc").glob("[0-9]*"):
-                if int(folder.name) in self._own:
+                if int(folder.name) in self._own or self._is_fork_of_own(folder):
                     continue
                 for name in ("cmdline", "environ"):
                     try:
@@ -78,6 +78,14 @@ class ProcessWatch:
                         continue
                     if any(needle in content for needle in NEEDLES):
                         self.leaks.add(f"{name} of {(folder / 'cmdline').read_bytes()[:200]!r}")
+
+    def _is_fork_of_own(self, folder: Path) -> bool:
+        """Between fork and exec a child still is its parent, with the environment that the operator gave that one."""
+        try:
+            words = (folder / "cmdline").read_bytes()
+            return any(words == Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self._own)
+        except OSError:
+            return True
 
     def wait_for_leak(self) -> None:
         deadline = time.monotonic() + 20
