@@ -35,6 +35,7 @@ def measure(companion: companions.Companion, folder: Path) -> None:
         "tile_source": str(REPO / "examples" / "imagery" / "bali.pmtiles"),
         "inventory": str(inventory),
         "companion_known_hosts_file": str(companion.known_hosts_path),
+        "companion_cache_root": companion.cache_root,
         "flight_bbox_buffer_m": 20,
         "takeoff_radius_m": 20,
         "zooms": "18-19",
@@ -56,10 +57,12 @@ def measure(companion: companions.Companion, folder: Path) -> None:
     )
     for _round in range(ROUNDS):
         companion.reset_cache()
-        for name in ("build", "no-op"):
+        for name, expected in (("build", "success"), ("no-op", "idempotent_no_op")):
             started = time.monotonic()
             report = build_cache(request)
             wall_s = time.monotonic() - started
+            if report.outcome.value != expected:
+                sys.exit(f"{name} ended in {report.outcome.value}: {report.failure_message}")
             inside_s = sum(report.timings_s.values()) + sum(report.companions[0].timings_s.values())
             rows[name].append(wall_s)
             rows[f"{name}, overhead"].append(wall_s - inside_s)
