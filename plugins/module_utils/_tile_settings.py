@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ._config import PreflightConfig, read_secret
 from ._errors import TileSourceError
-from ._provider_profiles import load_profile, profile_ids
 from ._tile_source import TileSource, open_source, spec_from_location
 
 __all__ = ["configured_source"]
@@ -25,8 +24,4 @@ def configured_source(config: PreflightConfig) -> TileSource:
         raise TileSourceError(
             "no tile source is configured", remediation="Set tile_source or satellite_provider_url (--tile-source, …)."
         )
-    if location.endswith(".toml") or location in profile_ids():
-        spec = load_profile(location)
-    else:
-        spec = spec_from_location(location)
-    return open_source(spec, api_key=read_secret(config, "satellite_provider_api_key"))
+    return open_source(spec_from_location(location), api_key=read_secret(config, "satellite_provider_api_key"))
