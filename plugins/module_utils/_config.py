@@ -92,6 +92,21 @@ class PreflightConfig:
     )
     grant_signing_key_file: Optional[str] = _described(None, "OpenSSH key that signs the grant of each activation.")
     grant_valid_h: float = _described(72.0, "How long the grant of an activation is valid, in hours.")
+    landing_proof: str = _described(
+        "flag", "What proves that a vehicle is landed and disarmed: flag (its file in the spool) or mavlink."
+    )
+    landing_flag_max_age_s: float = _described(15.0, "Age at which a vehicle's landed flag no longer counts.")
+    mavlink_endpoint: Optional[str] = _described(
+        None, "Where the workstation hears heartbeats, as udpin:0.0.0.0:14550 or tcp:10.0.0.5:5760."
+    )
+    mavlink_system_id: int = _described(0, "System id of the vehicle's autopilot, 1 to 255; 0 is none.")
+    mavlink_timeout_s: float = _described(10.0, "How long to wait for enough heartbeats.")
+    landing_upload_url: Optional[str] = _described(
+        None, "Base URL of the provider's upload API; default: upload_url of the tile source's profile."
+    )
+    landing_upload_timeout_s: float = _described(14_400.0, "Deadline of one run's upload.")
+    hint_valid_s: float = _described(120.0, "How long a position hint counts on the companion, in seconds.")
+    hint_ack_timeout_s: float = _described(10.0, "How long to wait for the flight software to acknowledge a hint.")
     inventory: Optional[str] = _described(None, "Ansible inventory with the group companions; the driver passes it on.")
     report: Optional[str] = _described(
         None, "Where the report is written; default: reports/<run>.json under the staging root."
@@ -101,7 +116,11 @@ class PreflightConfig:
     def __post_init__(self) -> None:
         if self.flight_area_kind not in ("corridor", "bbox", "polygon"):
             raise SettingsError(f"flight_area_kind is {self.flight_area_kind!r}: give corridor, bbox or polygon")
-        for name in ("flight_bbox_buffer_m", "takeoff_radius_m", "lock_timeout_s"):
+        if self.landing_proof not in ("flag", "mavlink"):
+            raise SettingsError(f"landing_proof is {self.landing_proof!r}: give flag or mavlink")
+        if not 0 <= self.mavlink_system_id <= 255:
+            raise SettingsError(f"mavlink_system_id is {self.mavlink_system_id}: give a number from 1 to 255")
+        for name in ("flight_bbox_buffer_m", "takeoff_radius_m", "lock_timeout_s", "hint_ack_timeout_s"):
             if not 0 <= getattr(self, name) < 1e7:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number from 0 up")
         for name in (
@@ -117,6 +136,10 @@ class PreflightConfig:
             "download_timeout_s",
             "flights_api_timeout_s",
             "ssh_connect_timeout_s",
+            "landing_flag_max_age_s",
+            "mavlink_timeout_s",
+            "landing_upload_timeout_s",
+            "hint_valid_s",
         ):
             if not 0 < getattr(self, name) < math.inf:  # nor NaN
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")

@@ -10,11 +10,15 @@
     ├── AreaError                 AreaTooLargeError
     ├── BuildLockHeldError
     ├── DownloadError             TileSourceError, TileProviderTermsError, CoverageIncompleteError
-    ├── CompanionError            CompanionUnreachableError, CompanionNotReadyError, CompanionNotTrustedError
+    ├── CompanionError            CompanionUnreachableError, CompanionNotReadyError, CompanionNotTrustedError,
+    │                             VehicleNotLandedError
     ├── SyncError
     ├── RemoteBuildError          BuildReportParseError
     ├── CacheVerifyError
     ├── CacheActivateError
+    ├── LandingSpoolError
+    ├── TileUploadError           TileUploadRejectedError
+    ├── PositionHintError         HintNotAcknowledgedError
     ├── FleetPartialError
     ├── SettingsError
     └── BuildCancelledError
@@ -54,11 +58,17 @@ __all__ = [
     "FlightsApiAuthError",
     "FlightsApiSchemaError",
     "FlightsApiUnreachableError",
+    "HintNotAcknowledgedError",
+    "LandingSpoolError",
+    "PositionHintError",
     "RemoteBuildError",
     "SettingsError",
     "SyncError",
     "TileProviderTermsError",
     "TileSourceError",
+    "TileUploadError",
+    "TileUploadRejectedError",
+    "VehicleNotLandedError",
     "error_from_dict",
     "error_types",
 ]
@@ -81,6 +91,11 @@ class ExitCode(enum.IntEnum):
     VERIFY_OR_ACTIVATE_FAILED = 33
     SOME_COMPANIONS_FAILED = 40
     LOCK_HELD = 50
+    VEHICLE_NOT_LANDED = 60
+    LANDING_SPOOL_REFUSED = 61
+    TILE_UPLOAD_FAILED = 62
+    HINT_REFUSED = 63
+    HINT_NOT_ACKNOWLEDGED = 64
     FLIGHT_NOT_FOUND = 90
     FLIGHTS_API_AUTH = 91
     FLIGHTS_API_UNREACHABLE = 92
@@ -102,6 +117,11 @@ class FailurePhase(str, enum.Enum):
     BUILD = "build"
     VERIFY = "verify"
     ACTIVATE = "activate"
+    GROUND_CHECK = "ground_check"
+    FETCH = "fetch"
+    UPLOAD = "upload"
+    COLLECT = "collect"
+    HINT = "hint"
 
 
 class CacheBuildError(Exception):
@@ -281,6 +301,53 @@ class CacheActivateError(CacheBuildError):
     code = ExitCode.VERIFY_OR_ACTIVATE_FAILED
     phase = FailurePhase.ACTIVATE
     remediation = "Mend the named cause on the companion and run again; the current cache is untouched."
+
+
+class VehicleNotLandedError(CompanionError):
+    """The vehicle is armed, in the air, or nothing says for certain that it is not."""
+
+    code = ExitCode.VEHICLE_NOT_LANDED
+    phase = FailurePhase.GROUND_CHECK
+    retryable = True
+    remediation = "Land and disarm, keep the flight software running, then run again."
+
+
+class LandingSpoolError(CacheBuildError):
+    """A recording on the companion is not what its manifest says; the others went their way."""
+
+    code = ExitCode.LANDING_SPOOL_REFUSED
+    phase = FailurePhase.FETCH
+    remediation = "Look at the named recordings on the companion: they are left as they are, and nothing is removed."
+
+
+class TileUploadError(CacheBuildError):
+    code = ExitCode.TILE_UPLOAD_FAILED
+    phase = FailurePhase.UPLOAD
+    retryable = True
+    remediation = "Check the network and the provider, then run again: what was accepted is not sent again."
+
+
+class TileUploadRejectedError(TileUploadError):
+    """The provider looked at the tiles, or at the credentials, and said no."""
+
+    retryable = False
+    remediation = "Read the provider's reasons in the report; the recordings stay on the companion."
+
+
+class PositionHintError(CacheBuildError):
+    """The hint is impossible, outside the cache, stale, or not signed as this vehicle wants it."""
+
+    code = ExitCode.HINT_REFUSED
+    phase = FailurePhase.HINT
+    remediation = "Correct the position or the radius and give the hint again."
+
+
+class HintNotAcknowledgedError(PositionHintError):
+    """The hint lies on the companion, and the flight software has not answered."""
+
+    code = ExitCode.HINT_NOT_ACKNOWLEDGED
+    retryable = True
+    remediation = "Check that the flight software runs and reads hints; a new hint replaces this one."
 
 
 class FleetPartialError(CacheBuildError):

@@ -82,6 +82,7 @@ class TileSourceSpec:
     imagery_date_header: Optional[str] = None
     price_per_1000: Optional[float] = None
     price_currency: Optional[str] = None
+    upload_url: Optional[str] = None
     wmts_layer: Optional[str] = None
     wmts_style: Optional[str] = None
     wmts_matrix_set: Optional[str] = None

@@ -38,11 +38,17 @@ if TYPE_CHECKING:
         FlightsApiAuthError,
         FlightsApiSchemaError,
         FlightsApiUnreachableError,
+        HintNotAcknowledgedError,
+        LandingSpoolError,
+        PositionHintError,
         RemoteBuildError,
         SettingsError,
         SyncError,
         TileProviderTermsError,
         TileSourceError,
+        TileUploadError,
+        TileUploadRejectedError,
+        VehicleNotLandedError,
     )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import FlightResolveSource
     from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
@@ -117,6 +123,9 @@ __all__ = [
     "FlightsApiAuthError",
     "FlightsApiSchemaError",
     "FlightsApiUnreachableError",
+    "HintNotAcknowledgedError",
+    "LandingSpoolError",
+    "PositionHintError",
     "PreflightConfig",
     "RemoteBuildError",
     "RemoteBuildOutcome",
@@ -125,7 +134,10 @@ __all__ = [
     "SyncError",
     "TileProviderTermsError",
     "TileSourceError",
+    "TileUploadError",
+    "TileUploadRejectedError",
     "UnexpectedRunError",
+    "VehicleNotLandedError",
     "build_cache",
 ]
 

@@ -43,6 +43,12 @@ EXPECTED = {
     "CacheVerifyError": 33,
     "CacheActivateError": 33,
     "FleetPartialError": 40,
+    "VehicleNotLandedError": 60,
+    "LandingSpoolError": 61,
+    "TileUploadError": 62,
+    "TileUploadRejectedError": 62,
+    "PositionHintError": 63,
+    "HintNotAcknowledgedError": 64,
     "SettingsError": 2,
     "BuildCancelledError": 130,
 }
