@@ -4,32 +4,45 @@
 
 """The check of every tile: right kind of file, right size, decodes to the last bit, and is a picture of the ground.
 
-The size is read from the header before any decoder runs, so that an image bomb costs nothing.
+The size is read from the header before any decoder runs, so that an image bomb costs nothing; what decodes is a process
+of its own (`_tile_decoder`), so that a bad tile can end that and not the run.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any, FrozenSet, Iterable, NamedTuple, Optional, Tuple
+from typing import FrozenSet, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from ._tile_decoder import MAX_BATCH, DecodeTask, TileDecoder
 
-__all__ = ["TileChecker", "TileVerdict", "image_size", "sniff_format"]
+__all__ = ["MAX_BATCH", "ReceivedBody", "TileChecker", "TileVerdict", "image_size", "sniff_format"]
 
 MAX_PNG_TEXT_BYTES = 65536
-_PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""No tile is larger, whatever a source allows: a batch must fit into the decoder's memory."""
 _TEXT_STARTS = (b"<", b"{", b"[", b"\xef\xbb\xbf")
 
 
-class TileVerdict(NamedTuple):
-    """`reason` is None for a good tile, else one word; `placeholder` where the provider had nothing to show."""
+class ReceivedBody(NamedTuple):
+    """What a source gave, and what its server called it, if there was one."""
 
+    body: bytes
+    content_type: Optional[str] = None
+
+
+class TileVerdict(NamedTuple):
+    """`reason` is None for a good tile, else one word."""
+
+    sha256: bytes
     format: Optional[str]
     reason: Optional[str]
-    placeholder: bool = False
+
+    @property
+    def placeholder(self) -> bool:
+        """The provider had nothing to show."""
+        return self.reason == "placeholder"
 
 
 def sniff_format(body: bytes) -> Optional[str]:
@@ -121,7 +134,7 @@ _FAULTS = {"jpg": _jpeg_fault, "png": _png_fault, "webp": _webp_fault}
 
 
 class TileChecker:
-    """Checks tiles of one source; safe for use in several threads.
+    """Checks tiles of one source; safe for use in several threads, each with a decoder of its own.
 
     Args:
         tile_size_px: edge of a tile.
@@ -141,24 +154,34 @@ class TileChecker:
         single_colour_is_placeholder: bool = True,
     ) -> None:
         self._size = (tile_size_px, tile_size_px)
-        self._formats = frozenset(_PILLOW_NAMES) if image_format == "auto" else frozenset([image_format])
-        self._max_bytes = max_bytes
+        self._formats = frozenset(_FAULTS) if image_format == "auto" else frozenset([image_format])
+        self._max_bytes = min(max_bytes, MAX_BODY_BYTES)
         self._placeholders: FrozenSet[bytes] = frozenset(bytes.fromhex(digest) for digest in placeholder_sha256)
         self._single_colour = single_colour_is_placeholder
 
-    def check(self, body: bytes, *, sha256: bytes, content_type: Optional[str] = None) -> TileVerdict:
-        """The verdict over a body.
+    def check(self, received: Sequence[ReceivedBody], *, decoder: TileDecoder) -> List[TileVerdict]:
+        """The verdicts over a batch, in its order.
 
         Args:
-            body: what the source gave.
-            sha256: its digest.
-            content_type: what the server called it, if there was one.
+            received: at most `MAX_BATCH` bodies, together less than 32 MiB.
+            decoder: of the calling thread.
+
+        Raises:
+            DownloadError: the decoder cannot be started, or has ended too often.
         """
-        kind = sniff_format(body)
-        if sha256 in self._placeholders:
-            return TileVerdict(kind, "placeholder", placeholder=True)
-        reason = self._fault(body, kind, content_type) or self._decode(body, kind or "")
-        return TileVerdict(kind, reason, placeholder=reason == "placeholder")
+        kinds = [sniff_format(item.body) for item in received]
+        reasons = [self._fault(item.body, kind, item.content_type) for item, kind in zip(received, kinds)]
+        tasks = [
+            DecodeTask(item.body, kind or "") for item, kind, reason in zip(received, kinds, reasons) if reason is None
+        ]
+        decoder.begin(tasks, single_colour=self._single_colour)
+        digests = [hashlib.sha256(item.body).digest() for item in received]  # while the other process decodes
+        decoded = iter(decoder.faults())
+        reasons = [next(decoded) if reason is None else reason for reason in reasons]
+        return [
+            TileVerdict(digest, kind, "placeholder" if digest in self._placeholders else reason)
+            for digest, kind, reason in zip(digests, kinds, reasons)
+        ]
 
     def _fault(self, body: bytes, kind: Optional[str], content_type: Optional[str]) -> Optional[str]:
         """What is wrong without decoding."""
@@ -182,37 +205,3 @@ class TileChecker:
             else:
                 reason = _FAULTS[kind](body)
         return reason
-
-    def _decode(self, body: bytes, kind: str) -> Optional[str]:
-        """Every bit through the decoder; what is wrong, if anything."""
-        import PIL.Image
-
-        try:
-            with PIL.Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
-                if kind != "jpg" and getattr(image, "n_frames", 1) != 1:
-                    return "animated"
-                # A JPEG decoded at an eighth of its size reads every bit too, at 0.6 of the time.
-                image.draft("L", (image.width // 8, image.height // 8))
-                image.load()
-                suspicious = self._single_colour and _one_colour(image)
-            if suspicious:
-                with PIL.Image.open(io.BytesIO(body), formats=(_PILLOW_NAMES[kind],)) as image:
-                    return "placeholder" if _one_colour(image) else None
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error, OverflowError, MemoryError):
-            return "undecodable"
-        except PIL.Image.DecompressionBombError:
-            return "bomb"
-        return None
-
-
-def _one_colour(image: Image) -> bool:
-    image.load()
-    right, bottom = image.width - 1, image.height - 1
-    # Five pixels tell nearly all pictures apart from a plain tile; only the rest is looked at in full.
-    places = ((0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 3))
-    if image.mode not in ("RGBA", "LA") and len({image.getpixel(place) for place in places}) > 1:
-        return False
-    extrema: Tuple[Any, ...] = image.getextrema()
-    bands = [extrema] if isinstance(extrema[0], (int, float)) else extrema
-    transparent = image.mode in ("RGBA", "LA") and bands[-1][1] == 0
-    return transparent or all(low == high for low, high in bands)

@@ -4,13 +4,13 @@
 
 """From a fetched body to a durable tile: check threads, and one thread that stores in batches.
 
-The network thread hands bodies in and takes outcomes out; decoding, hashing and waiting for the disk happen beside it.
+The network thread hands bodies in and takes outcomes out; hashing and waiting for the disk happen beside it, and each
+check thread has a process that decodes.
 """
 
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 import queue
 import threading
@@ -19,7 +19,8 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Deque, List, NamedTuple, Optional, Set, Tuple, Union
 
-from ._tile_check import TileChecker
+from ._tile_check import MAX_BATCH, ReceivedBody, TileChecker
+from ._tile_decoder import TileDecoder
 from ._tile_store import TileRecord, TileState, TileStore
 from ._tiles import Tile
 
@@ -27,6 +28,9 @@ __all__ = ["FetchedTile", "TileIntake", "TileOutcome"]
 
 BATCH_TILES = 1024
 BATCH_WAIT_S = 0.25
+CHECK_TILES = MAX_BATCH // 4
+CHECK_BYTES = 1 << 20
+"""A batch for one decoder: large enough to be worth handing over, small enough to leave the others something."""
 _Checked = Tuple[TileRecord, Optional[str], int]
 
 
@@ -120,24 +124,41 @@ class TileIntake:
 
     def _check_loop(self) -> None:
         try:
-            while True:
-                fetched = self._fetched.get()
-                if fetched is None:
-                    return
-                body = fetched.body or b""
-                sha256 = hashlib.sha256(body).digest()
-                verdict = self._checker.check(body, sha256=sha256, content_type=fetched.content_type)
-                if verdict.placeholder:
-                    record = TileRecord(fetched.tile, TileState.PLACEHOLDER)
-                    self._checked.put((record, None, len(body)))
-                elif verdict.reason is not None:
-                    self._checked.put((TileRecord(fetched.tile, TileState.PRESENT), verdict.reason, len(body)))
-                else:
-                    record = TileRecord(fetched.tile, TileState.PRESENT, body, sha256, fetched.etag,
-                                        fetched.last_modified, fetched.imagery_date)  # fmt: skip
-                    self._checked.put((record, None, len(body)))
+            with TileDecoder() as decoder:
+                ended = False
+                while not ended:
+                    batch, ended = self._next_to_check()
+                    if batch:
+                        self._check(batch, decoder)
         except BaseException as exc:  # noqa: BLE001 - handed to the caller's thread, which raises it
             self._error = exc
+
+    def _next_to_check(self) -> Tuple[List[FetchedTile], bool]:
+        """What waits, at least one tile; and whether that was the end."""
+        batch: List[FetchedTile] = []
+        size_bytes = 0
+        while len(batch) < CHECK_TILES and size_bytes < CHECK_BYTES:
+            try:
+                fetched = self._fetched.get(block=not batch)
+            except queue.Empty:
+                break
+            if fetched is None:
+                return batch, True
+            batch.append(fetched)
+            size_bytes += len(fetched.body or b"")
+        return batch, False
+
+    def _check(self, batch: List[FetchedTile], decoder: TileDecoder) -> None:
+        received = [ReceivedBody(fetched.body or b"", fetched.content_type) for fetched in batch]
+        for fetched, (body, _type), verdict in zip(batch, received, self._checker.check(received, decoder=decoder)):
+            if verdict.placeholder:
+                self._checked.put((TileRecord(fetched.tile, TileState.PLACEHOLDER), None, len(body)))
+            elif verdict.reason is not None:
+                self._checked.put((TileRecord(fetched.tile, TileState.PRESENT), verdict.reason, len(body)))
+            else:
+                record = TileRecord(fetched.tile, TileState.PRESENT, body, verdict.sha256, fetched.etag,
+                                    fetched.last_modified, fetched.imagery_date)  # fmt: skip
+                self._checked.put((record, None, len(body)))
 
     def _store_loop(self) -> None:
         try:

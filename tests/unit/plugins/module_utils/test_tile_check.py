@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_check import (
+    ReceivedBody,
     TileChecker,
     TileVerdict,
     image_size,
     sniff_format,
 )
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decoder import TileDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,10 +25,28 @@ from tile_server import tile_image
 FORMATS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def decoder() -> Iterator[TileDecoder]:
+    """One child process for all tests of this file, as one serves many tiles."""
+    with TileDecoder() as started:
+        DECODERS.append(started)
+        yield started
+        DECODERS.pop()
+
+
+DECODERS: list[TileDecoder] = []
+
+
 def check(body: bytes, **more: object) -> TileVerdict:
     content_type = more.pop("content_type", None)
     checker = TileChecker(**more)  # type: ignore[arg-type]
-    return checker.check(body, sha256=hashlib.sha256(body).digest(), content_type=content_type)  # type: ignore[arg-type]
+    (verdict,) = checker.check([ReceivedBody(body, content_type)], decoder=DECODERS[0])  # type: ignore[arg-type]
+    assert verdict.sha256 == hashlib.sha256(body).digest()
+    return verdict
+
+
+def verdict_of(body: bytes, reason: str | None) -> TileVerdict:
+    return TileVerdict(hashlib.sha256(body).digest(), sniff_format(body), reason)
 
 
 def picture(
@@ -42,8 +63,8 @@ def test_good_tiles_pass(kind: str, size_px: int) -> None:
     body = tile_image(3, size_px, FORMATS[kind])
     assert sniff_format(body) == kind
     assert image_size(body, kind) == (size_px, size_px)
-    assert check(body, tile_size_px=size_px) == TileVerdict(kind, None)
-    assert check(body, tile_size_px=size_px, image_format=kind) == TileVerdict(kind, None)
+    assert check(body, tile_size_px=size_px) == verdict_of(body, None)
+    assert check(body, tile_size_px=size_px, image_format=kind) == verdict_of(body, None)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -80,7 +101,7 @@ def test_bytes_changed_anywhere_never_crash(kind: str, data: st.DataObject) -> N
     ],
 )
 def test_what_is_no_tile_is_refused(body: bytes, reason: str) -> None:
-    assert check(body) == TileVerdict(sniff_format(body), reason)
+    assert check(body) == verdict_of(body, reason)
 
 
 def test_another_format_than_the_profile_says_is_refused() -> None:
