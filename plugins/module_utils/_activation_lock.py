@@ -26,6 +26,7 @@ from ._generation_faults import Reason, refuse_activation
 __all__ = [
     "CompanionLock",
     "acquire_companion_lock",
+    "boot_id",
     "check_token",
     "exclusive",
     "read_companion_lock",
@@ -53,10 +54,11 @@ class CompanionLock:
 
     def is_live(self) -> bool:
         """Whether its holder may still act alone."""
-        return self.held and self.boot_id == _boot_id() and _boot_clock_s() < self.lease_end_s
+        return self.held and self.boot_id == boot_id() and _boot_clock_s() < self.lease_end_s
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Names this boot of the machine; `unknown` where the kernel does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
             return stream.read(64).strip()
@@ -157,7 +159,7 @@ def acquire_companion_lock(
                 owner=owner,
                 holder=holder_text,
                 held=True,
-                boot_id=_boot_id(),
+                boot_id=boot_id(),
                 lease_end_s=_boot_clock_s() + lease_s,
                 acquired_at=time.time(),
             ),
@@ -176,7 +178,7 @@ def renew_companion_lock(root: str, run_id: str, token: int, *, lease_s: float =
         check_token(place, run_id, token)
         last = read_companion_lock(place)
         if last:
-            values = {**asdict(last), "held": True, "boot_id": _boot_id(), "lease_end_s": _boot_clock_s() + lease_s}
+            values = {**asdict(last), "held": True, "boot_id": boot_id(), "lease_end_s": _boot_clock_s() + lease_s}
             _write(place, CompanionLock(**values))
 
 

@@ -10,6 +10,7 @@ libcurl through pycurl keeps level with curl itself where httpx reaches a tenth 
 from __future__ import annotations
 
 import heapq
+import io
 import random
 import time
 from dataclasses import dataclass
@@ -237,6 +238,13 @@ class HttpEngine:
             handle.setopt(curl.HTTPHEADER, [*self._source.headers, *job.request.headers])
         if job.request.byte_range:
             handle.setopt(curl.RANGE, job.request.byte_range)
+        if job.request.body is not None:
+            # From a function without a seek: libcurl, which else sends a request again by itself where a kept
+            # connection died, cannot do that once a part of the body is on its way.
+            handle.setopt(curl.UPLOAD, 1)
+            handle.setopt(curl.CUSTOMREQUEST, job.request.method)
+            handle.setopt(curl.INFILESIZE_LARGE, len(job.request.body))
+            handle.setopt(curl.READFUNCTION, io.BytesIO(job.request.body).read)
         self._multi.add_handle(handle)
         self._active += 1
         self.requests_sent += 1
@@ -262,6 +270,9 @@ class HttpEngine:
             handle.setopt(self._curl.HTTPHEADER, list(self._source.headers))
         if job.request.byte_range:
             handle.unsetopt(self._curl.RANGE)
+        if job.request.body is not None:
+            handle.setopt(self._curl.HTTPGET, 1)
+            handle.unsetopt(self._curl.CUSTOMREQUEST)
         transfer.job = None
         self._active -= 1
         self._free.append(transfer)
@@ -274,7 +285,7 @@ class HttpEngine:
                 self._failed(job, reason, now_s, answers)
             return
         status = int(handle.getinfo(self._curl.RESPONSE_CODE))
-        if status in {200, 206}:
+        if status in {200, 206} or (status == 201 and job.request.body is not None):
             if job.request.byte_range and status != 206:
                 raise TileSourceError(f"{self._source.host} knows no byte ranges: it sent everything")
             self._healthy()
@@ -311,6 +322,9 @@ class HttpEngine:
             )
         elif status >= 500 or status in (408, 425):
             self._failed(job, f"http_{status}", now_s, answers)
+        elif job.request.body is not None:
+            self._healthy()  # it looked at what was sent and said no
+            answers.append(HttpAnswer(job.request, status, b"", headers, f"http_{status}"))
         else:
             self._in_a_row += 1
             self._trip(f"http_{status}", now_s)
@@ -319,7 +333,7 @@ class HttpEngine:
     def _redirected(self, job: _Job, handle: Any, now_s: float, answers: List[HttpAnswer]) -> None:
         target = handle.getinfo(self._curl.REDIRECT_URL) or ""
         here, there = urlsplit(job.request.url), urlsplit(target)
-        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        if (here.scheme, here.netloc) != (there.scheme, there.netloc) or job.request.body is not None:
             raise TileSourceError(
                 f"{self._source.host} sends us to another server ({there.hostname or 'unnamed'}); this is not followed",
                 remediation="A captive portal answers so too: log in to the network, or correct the source's url.",
@@ -336,7 +350,9 @@ class HttpEngine:
         self.pacer.refuse(now_s)
         self._last_reason = f"HTTP {status}"
         job.refusals += 1
-        if job.refusals > self._limits.max_refusals:
+        # 429 comes before the request is looked at; what a 503 has done nobody knows.
+        is_open = status != 429 and not job.request.repeatable
+        if is_open or job.refusals > self._limits.max_refusals:
             answers.append(HttpAnswer(job.request, status, b"", headers, f"http_{status}"))
             return
         asked_s = retry_after_s(headers.get("retry-after"), cap_s=cap_s, now_epoch_s=time.time())
@@ -352,7 +368,7 @@ class HttpEngine:
             answers.append(HttpAnswer(job.request, 0, b"", {}, reason))
 
     def _retry(self, job: _Job, now_s: float) -> bool:
-        if job.attempts >= self._limits.max_attempts or self._retries_left <= 0:
+        if not job.request.repeatable or job.attempts >= self._limits.max_attempts or self._retries_left <= 0:
             return False
         self._retries_left -= 1
         # Full jitter (Brooker, "Exponential Backoff And Jitter", 2015).

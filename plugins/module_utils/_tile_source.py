@@ -137,7 +137,8 @@ class TileSourceSpec:
 class TileRequest(NamedTuple):
     """One HTTP request; `parts` says which bytes of the answer are which tile, None for "all of it".
 
-    With `known_status` the answer is known beforehand and nothing is sent.
+    With `known_status` the answer is known beforehand and nothing is sent. With `body` the request sends it, by `method`;
+    one that is not `repeatable` is sent once, and whoever asked decides after a failure that leaves the end open.
     """
 
     url: str
@@ -146,6 +147,9 @@ class TileRequest(NamedTuple):
     byte_range: Optional[str] = None
     parts: Optional[Tuple[Tuple[int, int], ...]] = None
     known_status: Optional[int] = None
+    method: str = "GET"
+    body: Optional[bytes] = None
+    repeatable: bool = True
 
 
 class WantedTile(NamedTuple):
@@ -199,7 +203,7 @@ class HttpTileSource(_Source):
         ):
             raise TileSourceError(
                 f"tile source {spec.id} would send its API key unencrypted to {self.host}",
-                remediation="Use an https URL, or set insecure_http in the profile knowingly.",
+                remediation="Use an https URL, or knowingly set insecure_http in the profile or allow_plain_http.",
             )
         self._api_key = api_key
         contact = f" (+{spec.user_agent_contact})" if spec.user_agent_contact else ""

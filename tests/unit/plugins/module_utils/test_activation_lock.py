@@ -51,7 +51,7 @@ def test_a_lease_that_ended_and_a_boot_free_the_lock_and_tokens_never_fall(
 ) -> None:
     tokens = [acquire_companion_lock(root, "run-1", "a", lease_s=0.0)]
     tokens.append(acquire_companion_lock(root, "run-2", "b"))
-    monkeypatch.setattr(_activation_lock, "_boot_id", lambda: "another boot")
+    monkeypatch.setattr(_activation_lock, "boot_id", lambda: "another boot")
     tokens.append(acquire_companion_lock(root, "run-3", "c"))
     assert tokens == [1, 2, 3]
 
