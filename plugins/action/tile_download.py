@@ -15,9 +15,10 @@ from ..module_utils._lock import holder_is_alive
 from ..module_utils._report import to_plain
 from ..module_utils._run import Run
 from ..module_utils._tile_archive import cut_archive
-from ..module_utils._tile_download import DownloadLimits, DownloadProgress, check_coverage, download_tiles
+from ..module_utils._tile_coverage import check_coverage, with_route_holes
+from ..module_utils._tile_download import DownloadProgress, download_tiles
 from ..module_utils._tile_plan import plan_tiles
-from ..module_utils._tile_settings import configured_source
+from ..module_utils._tile_settings import configured_limits, configured_source
 from ..module_utils._tile_store import TileStore
 from ..plugin_utils._phase_action import PhaseAction
 
@@ -44,8 +45,9 @@ class ActionModule(PhaseAction):
                 store=store,
                 on_progress=show,
                 cancelled=lambda: holder is not None and not holder_is_alive(holder),
-                limits=DownloadLimits(deadline_s=config.download_timeout_s),
+                limits=configured_limits(config),
             )
+            report = with_route_holes(report, flight)
             run.journal.record("fact", phase=self.phase, download=to_plain(report))
             check_coverage(report, tolerance_ratio=config.coverage_tolerance_ratio)
             started = time.monotonic()

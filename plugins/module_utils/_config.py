@@ -48,6 +48,9 @@ class PreflightConfig:
     flights_api_timeout_s: float = _described(
         30.0, "How long one flight may take to resolve through the API, retries included."
     )
+    allow_plain_http: bool = _described(
+        False, "Send a token or an API key over plain http to another machine, in the clear (true or false)."
+    )
     flights_dir: Optional[str] = _described(
         None, "Folder in which flight ids resolve where no flights API is configured."
     )
@@ -71,6 +74,9 @@ class PreflightConfig:
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
     tile_source: Optional[str] = _described(
         None, "Name of a shipped provider profile, a profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder."
+    )
+    refresh_after_h: Optional[float] = _described(
+        None, "Age in hours from which stored tiles are asked for again; default: never. Unchanged ones cost no bytes."
     )
     download_timeout_s: float = _described(14_400.0, "Deadline of the whole download phase.")
     coverage_tolerance_ratio: float = _described(
@@ -143,6 +149,8 @@ class PreflightConfig:
         ):
             if not 0 < getattr(self, name) < math.inf:  # nor NaN
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
+        if self.refresh_after_h is not None and not 0 <= self.refresh_after_h < math.inf:
+            raise SettingsError(f"refresh_after_h is {self.refresh_after_h}: give hours from 0 up")
         if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
             raise SettingsError(
                 f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1"
@@ -184,9 +192,13 @@ def parse_zooms(text: Any) -> Tuple[int, ...]:
 def _convert(name: str, default: Any, value: Any) -> Any:
     if name == "zooms":
         return parse_zooms(value)
+    if isinstance(default, bool):
+        return _convert_bool(name, value)
     try:
-        if isinstance(default, bool) or isinstance(value, bool):
+        if isinstance(value, bool):
             raise ValueError
+        if name == "refresh_after_h":
+            return float(str(value))
         if isinstance(default, int):
             return int(str(value))
         if isinstance(default, float):
@@ -195,6 +207,16 @@ def _convert(name: str, default: Any, value: Any) -> Any:
         raise SettingsError(f"{name} is {str(value)!r}: give a number") from None
     text = str(value)
     return os.path.expanduser(text) if text.startswith("~") else text
+
+
+def _convert_bool(name: str, value: Any) -> bool:
+    word = str(value).lower()
+    if word not in _BOOLEANS:
+        raise SettingsError(f"{name} is {str(value)!r}: give true or false")
+    return _BOOLEANS[word]
+
+
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 def _read_toml(path: str) -> Mapping[str, Any]:

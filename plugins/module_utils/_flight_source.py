@@ -43,6 +43,7 @@ def resolve_flight(
             flight_id,
             token=read_secret(config, "flights_api_auth_token"),
             timeout_s=config.flights_api_timeout_s,
+            allow_plain_http=config.allow_plain_http,
         )
     if config.flights_dir:
         return _from_folder(config.flights_dir, flight_id)
@@ -67,6 +68,7 @@ def check_flight_unchanged(flight: Flight, config: PreflightConfig) -> Optional[
             flight.revision,
             token=read_secret(config, "flights_api_auth_token"),
             timeout_s=config.flights_api_timeout_s,
+            allow_plain_http=config.allow_plain_http,
         )
     except FlightResolveError as exc:
         return f"could not check once more that flight {flight.flight_id} is unchanged: {exc.message}"

@@ -133,7 +133,10 @@ def _url(base_url: str, flight_id: str, *, token: Optional[str], allow_plain_htt
     if parts.query or parts.fragment:
         raise SettingsError("flights_api_base_url holds a query or fragment: give the root of the API")
     if parts.scheme == "http" and token and not allow_plain_http and not _is_this_machine(host):
-        raise SettingsError("flights_api_base_url is plain http: the token would travel in the clear; use https")
+        raise SettingsError(
+            "flights_api_base_url is plain http: the token would travel in the clear",
+            remediation="Use https, or set allow_plain_http knowingly.",
+        )
     if not flight_id.strip() or flight_id in (".", "..") or len(flight_id) > 200 or not flight_id.isprintable():
         raise SettingsError(f"the flight id {flight_id[:60]!r} is empty, too long, or not printable")
     return f"{base_url.rstrip('/')}/flights/{quote(flight_id, safe='')}"

@@ -86,7 +86,8 @@ class FlightResolveReport:
 class DownloadBatchReport:
     """What the download phase did; counts are tiles.
 
-    requested = downloaded + reused + revalidated + missing + failed + placeholder.
+    requested = downloaded + reused + revalidated + missing + failed + placeholder. `route_holes` are the stretches of the
+    flown lines over `failed_tiles`: {part, why, from_km, to_km, zooms}, kilometres from the start of that part.
     """
 
     source_id: str
@@ -101,6 +102,7 @@ class DownloadBatchReport:
     bytes: int
     elapsed_s: float
     failed_tiles: Tuple[Mapping[str, Any], ...] = ()
+    route_holes: Tuple[Mapping[str, Any], ...] = ()
 
     @property
     def present(self) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from ._errors import BuildCancelledError, CoverageIncompleteError, DownloadError
+from ._errors import BuildCancelledError, DownloadError
 from ._report import DownloadBatchReport
 from ._tile_check import TileChecker
 from ._tile_download_http import HttpAnswer, HttpEngine
@@ -20,7 +20,7 @@ from ._tile_source import HttpTileSource, LocalTileSource, TileRequest, TileSour
 from ._tile_store import TileState, TileStore
 from ._tiles import Tile, TileRun, TileSet
 
-__all__ = ["DownloadLimits", "DownloadProgress", "check_coverage", "download_tiles", "failed_tiles_of"]
+__all__ = ["DownloadLimits", "DownloadProgress", "download_tiles"]
 
 MAX_BACKLOG = 1024
 PROGRESS_S = 0.2
@@ -71,11 +71,13 @@ class _Batch:
     def wanted(self) -> Iterator[WantedTile]:
         """The tiles that the store lacks or that are stale, counting the others on the way."""
         stamped = None
+        fresh_since_s = self.fresh_since_s
         if isinstance(self.source, LocalTileSource):
             stamped = self.source.open()
+            # Stamps cost nothing and are always compared; an archive without them is another source once it changes.
+            fresh_since_s = int(time.time()) + 1 if stamped.stamped else 0
         try:
             for run in self.tiles.runs:
-                fresh_since_s = int(time.time()) + 1 if stamped is not None and stamped.stamped else self.fresh_since_s
                 found = self.store.survey(self.number, run, fresh_since_s=fresh_since_s, void_since_s=self.void_since_s)
                 known = {stored.tile.x: stored for stored in found.stale}
                 self.done += found.present + len(found.missing) + len(found.placeholder)
@@ -192,7 +194,7 @@ def download_tiles(
     """Bring every tile of the set into the store, as far as the source has it.
 
     What the store has is not fetched again. Killed at any moment and run again, it goes on where it was. Tiles that
-    could not be had are in the report, not an error: `check_coverage` says whether they matter.
+    could not be had are in the report, not an error: `_tile_coverage` says whether they matter.
 
     Args:
         tiles: the tiles of the flight.
@@ -334,39 +336,3 @@ def _take(batch: _Batch, source: HttpTileSource, intake: TileIntake, answer: Htt
                 headers.get(spec.imagery_date_header.lower()) if spec.imagery_date_header else None,
             )
         )
-
-
-def check_coverage(report: DownloadBatchReport, *, tolerance_ratio: float) -> None:
-    """Raise CoverageIncompleteError where more of the requested tiles are absent than the operator tolerates.
-
-    Args:
-        report: of the download.
-        tolerance_ratio: 0 tolerates nothing, 1 everything.
-    """
-    absent = report.requested - report.present
-    if absent <= report.requested * tolerance_ratio:
-        return
-    counts = [(report.missing, "missing"), (report.placeholder, "placeholder"), (report.failed, "failed")]
-    kinds = ", ".join(f"{count} {name}" for count, name in counts if count)
-    shown = ", ".join(f"{hole['z']}/{hole['x']}/{hole['y']}" for hole in report.failed_tiles[:5])
-    more = ", …" if absent > 5 else ""
-    raise CoverageIncompleteError(
-        f"{absent} of {report.requested} tiles are not there ({kinds}): {shown}{more}",
-        details={
-            "holes": [dict(hole) for hole in report.failed_tiles],
-            "absent": absent,
-            "requested": report.requested,
-        },
-    )
-
-
-def failed_tiles_of(report: DownloadBatchReport) -> TileSet:
-    """The tiles that a report lists as not there, for another attempt at just these."""
-    return TileSet.from_tiles(_tile_of(hole) for hole in report.failed_tiles)
-
-
-def _tile_of(hole: Mapping[str, Any]) -> Tile:
-    try:
-        return Tile.of(int(hole["z"]), int(hole["x"]), int(hole["y"]))
-    except (KeyError, TypeError, ValueError):
-        raise DownloadError("the report's list of failed tiles is not one") from None

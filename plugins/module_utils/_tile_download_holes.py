@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterable, Iterator, List, Mapping, Set, Tuple
+from typing import Any, FrozenSet, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple
 
 from ._flight import Flight, RouteKind, RoutePart
 from ._geo import MAX_MERCATOR_LAT_DEG, LonLat
@@ -105,13 +105,12 @@ def _stretch(at: int, part: RoutePart, from_m: float, to_m: float, zooms: Set[in
     return RouteStretch(at, part.why, round(from_m / 1000, 3), round(to_m / 1000, 3), tuple(sorted(zooms)))
 
 
-def describe_stretches(stretches: Iterable[RouteStretch], *, limit: int = 5) -> str:
-    """One line for a person; empty where there are none (the holes lie beside the route)."""
-    by_line: Dict[Tuple[int, float, float], RouteStretch] = {(s.part, s.from_km, s.to_km): s for s in stretches}
+def describe_stretches(stretches: Sequence[Mapping[str, Any]], *, limit: int = 5) -> str:
+    """One line for a person, of stretches as a report has them; empty where the holes lie beside the route."""
     shown = [
-        f"km {stretch.from_km:.2f} to {stretch.to_km:.2f} of the {stretch.why.replace('_', ' ')}"
-        f" (zoom {', '.join(map(str, stretch.zooms))})"
-        for stretch in list(by_line.values())[:limit]
+        f"km {stretch['from_km']:.2f} to {stretch['to_km']:.2f} of the {stretch['why'].replace('_', ' ')}"
+        f" (zoom {', '.join(map(str, stretch['zooms']))})"
+        for stretch in stretches[:limit]
     ]
-    more = len(by_line) - len(shown)
+    more = len(stretches) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")

@@ -33,6 +33,7 @@ SETTING_FLAGS = (
     ("--area", "flight_area_kind", "KIND", "corridor, bbox or polygon."),
     ("--buffer-m", "flight_bbox_buffer_m", "METRES", "Buffer around the route or its box."),
     ("--zoom", "zooms", "ZOOMS", "Zoom levels, as 16-18 or 16,18; default: by camera and height."),
+    ("--refresh-after", "refresh_after_h", "HOURS", "Ask again for stored tiles that are older than this."),
     ("--coverage-tolerance", "coverage_tolerance_ratio", "RATIO", "Share of tiles that may be missing."),
     ("--lock-timeout-s", "lock_timeout_s", "SECONDS", "How long to wait for another run's lock."),
     ("--known-hosts-file", "companion_known_hosts_file", "FILE", "Pinned host keys of the companions."),

@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ._cli_options import config, format_option, reports_errors, setting_options
-
-if TYPE_CHECKING:
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileSet
 
 
 @click.command("download")
@@ -35,14 +32,21 @@ def download(
     from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import acquire_lock, release_lock
     from ansible_collections.gps_denied.preflight.plugins.module_utils._report import to_plain
     from ansible_collections.gps_denied.preflight.plugins.module_utils._run import new_run_id
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import (
-        DownloadLimits,
-        DownloadProgress,
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import (
         check_coverage,
+        read_failed_tiles,
+        with_route_holes,
+    )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import (
+        DownloadProgress,
         download_tiles,
     )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_holes import describe_stretches
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import plan_tiles
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import configured_source
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import (
+        configured_limits,
+        configured_source,
+    )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 
     from ._progress_view import progress_view
@@ -50,10 +54,12 @@ def download(
     if sum(map(bool, (flight_id, flight_file, retry_failed))) != 1:
         raise click.UsageError("give one of --flight-id, --flight-file and --retry-failed")
     settings = config(flags, assignments)
+    flight = None
     if retry_failed:
-        tiles = _failed_tiles(retry_failed)
+        tiles = read_failed_tiles(retry_failed)
     else:
-        tiles = plan_tiles(resolve_flight(settings, flight_id=flight_id, flight_file=flight_file), settings)[1]
+        flight = resolve_flight(settings, flight_id=flight_id, flight_file=flight_file)
+        tiles = plan_tiles(flight, settings)[1]
     source = configured_source(settings)
     root = Path(settings.cache_staging_root).absolute()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,9 +89,11 @@ def download(
                 source=source,
                 store=store,
                 on_progress=on_progress,
-                limits=DownloadLimits(deadline_s=settings.download_timeout_s),
+                limits=configured_limits(settings),
                 ask_again=bool(retry_failed),
             )
+            if flight:
+                report = with_route_holes(report, flight)
     finally:
         release_lock(holder)
     if as_json:
@@ -96,23 +104,10 @@ def download(
             f"{report.reused + report.revalidated} from the store, {report.missing} missing, {report.failed} failed, "
             f"{report.placeholder} placeholders; {report.bytes / 1e6:.1f} MB in {report.elapsed_s:.1f} s"
         )
+        along = describe_stretches(report.route_holes)
+        if along:
+            click.echo(f"  holes       {along}")
     check_coverage(report, tolerance_ratio=settings.coverage_tolerance_ratio)
-
-
-def _failed_tiles(path: str) -> TileSet:
-    """The tiles that a report, of the whole build or of a download alone, lists."""
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile, TileSet
-
-    try:
-        report = json.loads(Path(path).read_bytes())
-        listed = (report.get("download") or report)["failed_tiles"]
-        tiles = TileSet.from_tiles(Tile.of(int(item["z"]), int(item["x"]), int(item["y"])) for item in listed)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise SettingsError(f"{path} is no report with failed tiles: {exc}") from None
-    if not len(tiles):
-        raise SettingsError(f"{path} lists no failed tiles", remediation="There is nothing to retry.")
-    return tiles
 
 
 @click.command("plan")

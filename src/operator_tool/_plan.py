@@ -17,7 +17,10 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._flight_sourc
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import to_plain
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_sample import estimate_download
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import plan_tiles
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import configured_source
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import (
+    configured_limits,
+    configured_source,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 
 SCHEMA_VERSION = 1
@@ -38,7 +41,7 @@ def make_plan(config: PreflightConfig, *, flight_id: str | None, flight_file: st
     root = Path(config.cache_staging_root).absolute()
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TileStore(root / "tiles") as store:
-        estimate = estimate_download(tiles=tiles, source=source, store=store)
+        estimate = estimate_download(tiles=tiles, source=source, store=store, limits=configured_limits(config))
     box = area.bbox
     return {
         "schema_version": SCHEMA_VERSION,

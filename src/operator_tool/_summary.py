@@ -10,6 +10,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._report impor
     CacheBuildReport,
     CompanionReport,
 )
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_holes import describe_stretches
 
 HEADLINES = {
     CacheBuildOutcome.SUCCESS: "success: the cache is built, verified and active",
@@ -30,6 +31,8 @@ def human_summary(report: CacheBuildReport, report_path: str | None) -> str:
             f"  tiles       {download.present} of {download.requested} ({zooms}); {download.downloaded} downloaded,"
             f" {download.reused} from the store"
         )
+        along = describe_stretches(download.route_holes)
+        lines += [f"  holes       {along}"] if along else []
         lines.append(f"  coverage    {download.coverage_ratio:.1%} of the tiles{_built_coverage(report)}")
     lines += [_companion(row) for row in report.companions]
     lines += [f"  warning     {text}" for text in report.warnings]

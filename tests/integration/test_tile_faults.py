@@ -23,12 +23,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     TileSourceError,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import DownloadBatchReport
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import (
-    DownloadLimits,
-    check_coverage,
-    download_tiles,
-    failed_tiles_of,
-)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import check_coverage, failed_tiles
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import DownloadLimits, download_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileRun, TileSet
@@ -183,7 +179,11 @@ def test_a_lasting_fault_of_one_tile_is_a_hole_in_the_report(name: str, store: T
         server.script = good
         server.requests.clear()
         again = download_tiles(
-            tiles=failed_tiles_of(report), source=open_source(spec(server)), store=store, limits=QUICK, ask_again=True
+            tiles=failed_tiles(report.failed_tiles),
+            source=open_source(spec(server)),
+            store=store,
+            limits=QUICK,
+            ask_again=True,
         )
         assert again.downloaded == 1
         assert [request.path for request in server.requests] == ["/12/100/50.jpg"]

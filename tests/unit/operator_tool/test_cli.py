@@ -71,6 +71,8 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
     assert first.exit_code == 0, first.output
     holes = run("download", "--flight-file", "survey.plan", "--buffer-m", "120")
     assert holes.exit_code == 22
+    refreshed = run("download", "--flight-file", "survey.plan", "--format", "json", "--refresh-after", "0")
+    assert refreshed.exit_code == 0, refreshed.output
     report = place / "report.json"
     report.write_text(
         json.dumps({"download": {"failed_tiles": [{"z": 19, "x": 429859, "y": 274665, "reason": "failed"}]}})

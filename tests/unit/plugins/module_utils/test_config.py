@@ -47,6 +47,19 @@ def test_zooms(text: Any, expected: tuple[int, ...]) -> None:
     assert parse_zooms(text) == expected
 
 
+@pytest.mark.parametrize(("given", "expected"), [("true", True), (True, True), ("No", False), (False, False)])
+def test_true_and_false(tmp_path: Path, given: Any, expected: bool) -> None:
+    assert load(tmp_path).allow_plain_http is False
+    assert load(tmp_path, allow_plain_http=given).allow_plain_http is expected
+    assert load(tmp_path, "allow_plain_http = true\n").allow_plain_http is True
+
+
+def test_hours_may_be_left_out(tmp_path: Path) -> None:
+    assert load(tmp_path).refresh_after_h is None
+    assert load(tmp_path, refresh_after_h="36").refresh_after_h == 36.0
+    assert load(tmp_path, "refresh_after_h = 0\n").refresh_after_h == 0.0
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -58,6 +71,10 @@ def test_zooms(text: Any, expected: tuple[int, ...]) -> None:
         ({"flight_bbox_buffer_m": "nan"}, "from 0 up"),
         ({"build_timeout_s": 0}, "above 0"),
         ({"coverage_tolerance_ratio": 2}, "from 0 to 1"),
+        ({"refresh_after_h": "soon"}, "refresh_after_h is 'soon': give a number"),
+        ({"refresh_after_h": "nan"}, "hours from 0 up"),
+        ({"refresh_after_h": -1}, "hours from 0 up"),
+        ({"allow_plain_http": "perhaps"}, "allow_plain_http is 'perhaps': give true or false"),
         ({"camera_hfov_deg": 190}, "from 1 to 170"),
         ({"lock_filename": "../x"}, "plain file name"),
         ({"companion_cache_root": "relative"}, "absolute path"),

@@ -14,6 +14,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._flight impor
     Waypoint,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._geo import LonLat
+from ansible_collections.gps_denied.preflight.plugins.module_utils._report import to_plain
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_holes import (
     describe_stretches,
     route_stretches,
@@ -48,7 +49,7 @@ def test_a_hole_under_the_route_is_a_stretch_of_a_tile() -> None:
     assert abs(stretch.from_km - (box.west - 10.0) * km_per_degree) < 0.25
     assert abs(stretch.to_km - (box.east - 10.0) * km_per_degree) < 0.25
     assert (stretch.part, stretch.why, stretch.zooms) == (0, "route", (16,))
-    assert describe_stretches([stretch]).startswith("km 6.9")
+    assert describe_stretches(to_plain([stretch])).startswith("km 6.9")
 
 
 def test_stretches_apart_stay_apart_and_zooms_join() -> None:
@@ -57,8 +58,8 @@ def test_stretches_apart_stay_apart_and_zooms_join() -> None:
     assert len(found) == 2
     assert found[0].zooms == (16, 17)
     assert found[0].to_km < found[1].from_km
-    assert "; " in describe_stretches(found)
-    assert describe_stretches(found, limit=1).endswith("; and 1 more")
+    assert "; " in describe_stretches(to_plain(found))
+    assert describe_stretches(to_plain(found), limit=1).endswith("; and 1 more")
 
 
 def test_holes_beside_the_route_and_none_at_all_are_no_stretch() -> None:
