@@ -173,15 +173,17 @@ def tile_providers_page() -> str:
                 f"`{name}`",
                 profile["description"],
                 profile["max_zoom"],
-                _yes(profile.get("offline_allowed", True)) or "no: refused",
+                _yes(profile.get("offline_allowed", True)) or "refused",
                 _yes(needs_key),
-                f"[terms]({profile['terms_url']})",
+                f"[terms]({profile['terms_url']}): {profile['terms_note']}",
             )
         )
     return (
         f"# Shipped provider profiles\n\n{MADE}\n"
         "Use one by its name: `--tile-source NAME`. Providers change addresses and terms: read the terms before the\n"
-        "first download. How to write a profile of your own is in\n"
+        "first download. The last column says what was found in them in November 2026, and what was not. Offline use\n"
+        "is refused where they forbid it, and where it could not be verified that they allow it. How to say that you\n"
+        "have read them or hold a permission, and how to write a profile of your own, is in\n"
         "[how-to/tile-provider.md](../how-to/tile-provider.md).\n\n"
         + _table(("profile", "what", "highest zoom", "offline use", "needs a key", "terms"), *rows)
     )

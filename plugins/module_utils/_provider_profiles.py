@@ -4,9 +4,11 @@
 
 """Provider profiles: what is known of a tile provider, as TOML. Shipped ones by name, the operator's own by path.
 
-A profile is a flat table with the fields of `TileSourceSpec`. The shipped ones name imagery whose licence lets tiles
-be kept for use in the field, and a few well-known services whose terms do not, so that the refusal can say why.
-Terms and addresses change: read `terms_url` before the first download from a provider.
+A profile is a flat table with the fields of `TileSourceSpec`. `terms_note` says what was found in the provider's own
+words (2026-11), and what was not. A shipped profile allows offline use only where the imagery's licence was found open
+and no rule of the service against it; otherwise it is refused, until the operator, who has read the terms or holds a
+permission, says so in a profile of his own: `extends = "name"`, `offline_allowed = true`. Where no limit is published,
+the pace is slow. Terms and addresses change: read `terms_url` before the first download from a provider.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ description = "USGS The National Map, orthoimagery of the United States; detail 
 kind = "xyz"
 url = "https://basemap.nationalmap.gov/arcgis/rest/services/USGSImageryOnly/MapServer/tile/{z}/{y}/{x}"
 max_zoom = 16
-attribution = "USGS The National Map: Orthoimagery (public domain)"
+attribution = "USGS The National Map: Orthoimagery"
 terms_url = "https://www.usgs.gov/information-policies-and-instructions/copyrights-and-credits"
-requests_per_s = 20.0
-connections = 8
+terms_note = "works of the USGS are in the public domain; not verified: the other sources in the mosaic, of which some \
+were restricted, and the rules of the tile service for bulk use"
+offline_allowed = false
+requests_per_s = 5.0
+connections = 4
 
 [swisstopo-swissimage]
 description = "SWISSIMAGE, orthophotos of Switzerland, 0.1 m"
@@ -39,8 +44,11 @@ max_zoom = 20
 format = "jpg"
 attribution = "(c) swisstopo"
 terms_url = "https://www.geo.admin.ch/en/general-terms-of-use-fsdi"
-requests_per_s = 20.0
-connections = 8
+terms_note = "the imagery is free, but for use in offline systems the operator asks to take the file download instead \
+of the tile service: download SWISSIMAGE as GeoTIFF, and give the file as tile source"
+offline_allowed = false
+requests_per_s = 5.0
+connections = 4
 
 [basemap-at-orthofoto]
 description = "Orthophotos of Austria, 0.3 m"
@@ -50,8 +58,9 @@ max_zoom = 19
 format = "jpg"
 attribution = "basemap.at (CC BY 4.0)"
 terms_url = "https://basemap.at/#lizenz"
-requests_per_s = 20.0
-connections = 8
+terms_note = "CC BY 4.0, which allows copies; not found: a limit of the tile service"
+requests_per_s = 10.0
+connections = 4
 
 [ign-orthophotos]
 description = "BD ORTHO, orthophotos of France, 0.2 m"
@@ -62,6 +71,8 @@ max_zoom = 19
 format = "jpg"
 attribution = "IGN, BD ORTHO (Licence Ouverte 2.0)"
 terms_url = "https://geoservices.ign.fr/cgu-licences"
+terms_note = "Licence Ouverte 2.0, by file and by service, which allows copies; published limits are 40 to 50 requests \
+a second for its WMS, none was found for WMTS"
 requests_per_s = 20.0
 connections = 8
 
@@ -72,10 +83,13 @@ url = "https://service.pdok.nl/hwh/luchtfotorgb/wmts/v1_0?request=GetCapabilitie
 wmts_layer = "Actueel_orthoHR"
 max_zoom = 21
 format = "jpg"
-attribution = "Beeldmateriaal Nederland / PDOK (CC BY 4.0)"
-terms_url = "https://www.pdok.nl/introductie/-/article/pdok-luchtfoto-rgb-open-"
-requests_per_s = 20.0
-connections = 8
+attribution = "Beeldmateriaal Nederland / PDOK"
+terms_url = "https://www.pdok.nl/pdc-afnemers-van-data"
+terms_note = "open data under PDOK's Fair Use; not verified: the licence of this data set (its metadata decides) and \
+what Fair Use says of bulk use"
+offline_allowed = false
+requests_per_s = 5.0
+connections = 4
 
 [linz-aerial]
 description = "Aerial imagery of New Zealand; needs a free key"
@@ -85,8 +99,10 @@ max_zoom = 22
 format = "webp"
 api_key_query = "api"
 attribution = "(c) LINZ CC BY 4.0, imagery basemap contributors"
-terms_url = "https://www.linz.govt.nz/products-services/data/terms-conditions"
-requests_per_s = 20.0
+terms_url = "https://basemaps.linz.govt.nz/docs/user-guide/technical-documentation"
+terms_note = "CC BY 4.0, which allows copies; a standard key may ask for 1,000 tiles a minute and 1,000,000 a month, \
+and ends after 90 days"
+requests_per_s = 15.0
 connections = 8
 
 [eox-s2cloudless-2016]
@@ -95,8 +111,11 @@ kind = "xyz"
 url = "https://tiles.maps.eox.at/wmts/1.0.0/s2cloudless_3857/default/g/{z}/{y}/{x}.jpg"
 max_zoom = 14
 format = "jpg"
-attribution = "Sentinel-2 cloudless by EOX, contains modified Copernicus Sentinel data 2016 & 2017 (CC BY 4.0)"
-terms_url = "https://s2maps.eu"
+attribution = "Sentinel-2 cloudless - https://s2maps.eu by EOX IT Services GmbH (Contains modified Copernicus Sentinel \
+data 2016 & 2017)"
+terms_url = "https://cloudless.eox.at/documentation/license"
+terms_note = "this year's layer alone was published under CC BY 4.0 with leave to use the service in applications; the \
+later ones are free for non-commercial use only; not found: a limit of the tile service"
 requests_per_s = 5.0
 connections = 4
 
@@ -108,6 +127,7 @@ max_zoom = 19
 offline_allowed = false
 attribution = "(c) OpenStreetMap contributors"
 terms_url = "https://operations.osmfoundation.org/policies/tiles/"
+terms_note = "the tile usage policy forbids bulk download"
 
 [esri-world-imagery]
 description = "Esri World Imagery; keeping tiles needs Esri's export service and a subscription"
@@ -117,6 +137,7 @@ max_zoom = 19
 offline_allowed = false
 attribution = "Esri, Maxar, Earthstar Geographics, and the GIS User Community"
 terms_url = "https://www.esri.com/en-us/legal/terms/full-master-agreement"
+terms_note = "offline use goes through Esri's export-enabled service with an account, as tile packages"
 
 [google-satellite]
 description = "Google Maps satellite tiles; its terms forbid keeping tiles"
@@ -126,6 +147,7 @@ max_zoom = 20
 offline_allowed = false
 attribution = "Google"
 terms_url = "https://cloud.google.com/maps-platform/terms"
+terms_note = "section 3.2.3: no pre-fetching, storing or bulk download of map tiles"
 
 [bing-aerial]
 description = "Bing Maps aerial tiles; its terms forbid keeping tiles"
@@ -137,6 +159,7 @@ offline_allowed = false
 placeholder_headers = { X-VE-Tile-Info = "no-tile" }
 attribution = "Microsoft"
 terms_url = "https://www.microsoft.com/en-us/maps/bing-maps/product/enduserterms"
+terms_note = "the terms of use forbid copies; not verified anew"
 """
 
 
@@ -160,7 +183,10 @@ def profile_ids() -> Tuple[str, ...]:
 
 
 def load_profile(name: str) -> Dict[str, Any]:
-    """The spec of a shipped profile, or of a `.toml` file; a relative `path` in a file counts from its folder.
+    """The spec of a shipped profile, or of a `.toml` file.
+
+    In a file a relative `path` counts from its folder, and `extends` names a shipped profile whose values hold where
+    the file has none.
 
     Raises:
         TileSourceError: no such profile, unreadable, too large or not TOML.
@@ -182,6 +208,13 @@ def load_profile(name: str) -> Dict[str, Any]:
     if len(content) > MAX_PROFILE_BYTES:
         raise TileSourceError(f"the provider profile {name} is larger than {MAX_PROFILE_BYTES} bytes")
     spec = parse_profile(text, where=name)
+    base = spec.pop("extends", None)
+    if base is not None:
+        if base not in profile_ids():
+            raise TileSourceError(
+                f"the provider profile {name} extends {base!r}, which is not shipped: {', '.join(profile_ids())}"
+            )
+        spec = {**parse_profile(PROFILES, where="shipped")[base], **spec}
     inner = spec.get("path")
     if isinstance(inner, str) and not inner.startswith("~"):
         spec["path"] = os.path.join(os.path.dirname(os.path.abspath(path)), inner)

@@ -37,6 +37,8 @@ FORMATS = ("auto", "jpg", "png", "webp")
 FORBIDDEN_HOSTS = {
     "tile.openstreetmap.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",
     "tile.osm.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",
+    "arcgisonline.com": "Esri allows offline use through its export service alone",
+    "opentopomap.org": "this server of volunteers refuses bulk download",
     "google.com": "https://cloud.google.com/maps-platform/terms forbids keeping tiles",
     "virtualearth.net": "the terms of Bing Maps forbid keeping tiles",
 }
@@ -68,6 +70,7 @@ class TileSourceSpec:
     subdomains: Tuple[str, ...] = ()
     attribution: str = ""
     terms_url: Optional[str] = None
+    terms_note: str = ""
     offline_allowed: bool = True
     requests_per_s: Optional[float] = None
     connections: int = 16
@@ -137,8 +140,8 @@ class TileSourceSpec:
 class TileRequest(NamedTuple):
     """One HTTP request; `parts` says which bytes of the answer are which tile, None for "all of it".
 
-    With `known_status` the answer is known beforehand and nothing is sent. With `body` the request sends it, by `method`;
-    one that is not `repeatable` is sent once, and whoever asked decides after a failure that leaves the end open.
+    With `known_status` the answer is known beforehand and nothing is sent. With `body` the request sends it, by
+    `method`; one that is not `repeatable` is sent once, and who asked decides after a failure that leaves the end open.
     """
 
     url: str
@@ -327,8 +330,13 @@ def check_terms(spec: TileSourceSpec) -> None:
         if host == forbidden or host.endswith("." + forbidden):
             raise TileProviderTermsError(f"tile source {spec.id} at {host} cannot be used: {why}")
     if not spec.offline_allowed:
+        why = f": {spec.terms_note}" if spec.terms_note else ""
         terms = f" ({spec.terms_url})" if spec.terms_url else ""
-        raise TileProviderTermsError(f"the terms of tile source {spec.id} do not allow offline use{terms}")
+        raise TileProviderTermsError(
+            f"tile source {spec.id} is not cleared for offline use{why}{terms}",
+            remediation="Choose another provider. Where you have read the terms and they allow it, or you hold a "
+            "permission, say so in a profile of your own: extends, and offline_allowed = true.",
+        )
 
 
 def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dict[str, Any]:

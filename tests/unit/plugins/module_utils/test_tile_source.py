@@ -9,6 +9,7 @@ from pathlib import Path
 import mercantile
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
+    ExitCode,
     TileProviderTermsError,
     TileSourceError,
 )
@@ -26,6 +27,8 @@ from hypothesis import strategies as st
 
 GOOD = {"id": "x", "kind": "xyz", "url": "https://example.org/{z}/{x}/{y}.jpg"}
 FORBIDDEN = {"openstreetmap", "esri-world-imagery", "google-satellite", "bing-aerial"}
+UNVERIFIED = {"usgs-imagery", "pdok-luchtfoto", "swisstopo-swissimage"}
+"""Refused until the operator says that he has read the terms."""
 
 
 @pytest.mark.parametrize(
@@ -124,16 +127,18 @@ def test_shipped_profiles_open_or_say_whose_terms_forbid_it(name: str) -> None:
     spec = parse_spec(load_profile(name))
     assert spec.attribution
     assert spec.terms_url
-    if name in FORBIDDEN:
-        with pytest.raises(TileProviderTermsError):
+    assert spec.terms_note
+    if name in FORBIDDEN | UNVERIFIED:
+        with pytest.raises(TileProviderTermsError) as caught:
             open_source(spec)
+        assert caught.value.code is ExitCode.PROVIDER_TERMS
     else:
         assert spec.requests_per_s
         key = "key" if spec.api_key_query else None
         assert open_source(spec, api_key=key).id == name
 
 
-@pytest.mark.parametrize("url", [load_profile(name)["url"] for name in FORBIDDEN - {"esri-world-imagery"}])
+@pytest.mark.parametrize("url", [load_profile(name)["url"] for name in sorted(FORBIDDEN)])
 def test_terms_hold_without_the_profile_too(url: str) -> None:
     with pytest.raises(TileProviderTermsError, match="cannot be used"):
         open_source(spec_from_location(url))
@@ -156,6 +161,35 @@ def test_a_profile_of_the_operator_counts_its_path_from_its_folder(tmp_path: Pat
     spec = spec_from_location(str(tmp_path / "mine.toml"))
     assert spec == {"kind": "folder", "path": str(tmp_path / "tiles"), "id": "mine"}
     assert open_source(spec).id == "mine"
+
+
+@pytest.mark.parametrize("name", sorted(UNVERIFIED))
+def test_the_operator_may_say_that_terms_allow_it(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f'extends = "{name}"\n')
+    with pytest.raises(TileProviderTermsError, match="mine is not cleared for offline use: .*https://") as caught:
+        open_source(load_profile(str(mine)))
+    assert "offline_allowed = true" in caught.value.remediation
+    mine.write_text(f'extends = "{name}"\nid = "cleared"\noffline_allowed = true\n')
+    assert open_source(load_profile(str(mine))).spec.url == load_profile(name)["url"]
+
+
+@pytest.mark.parametrize("name", sorted(FORBIDDEN))
+def test_what_is_forbidden_stays_so_whoever_says_otherwise(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(f'extends = "{name}"\noffline_allowed = true\n')
+    with pytest.raises(TileProviderTermsError, match="cannot be used"):
+        open_source(load_profile(str(mine)))
+
+
+def test_a_profile_extends_only_what_is_shipped(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "nothing"\n')
+    with pytest.raises(TileSourceError, match="extends 'nothing', which is not shipped: basemap-at"):
+        load_profile(str(mine))
+    mine.write_text("extends = 5\n")
+    with pytest.raises(TileSourceError, match="extends 5"):
+        load_profile(str(mine))
 
 
 @pytest.mark.parametrize(
