@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
-"""Learns the words of lite0-vlad; the recipe of data/lite0_words_v1.npy.
+"""Learns the words and the whitening of lite0-vlad; the recipe of data/lite0_words_v1.npy and lite0_quarters_v1.npy.
 
     python tools/learn_lite0_words.py --imagery FOLDER --photos FOLDER --out src/c10_builder/data
 
 The released ones were learned from the six orthophotos named in learn_orb_words.py and from 18 drone photos of
 Brighton Beach (pierotofy/drone_dataset_brighton_beach, BSD-2-Clause), all openly licensed, none of them part of an
-evaluation. Only means of features are shipped. Put the printed hash into _lite0.py after a change.
+evaluation. Only means and a covariance of features are shipped. Put the printed hashes into _lite0.py after a change.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from learn_orb_words import learn, pictures
 from PIL import Image
 
 WORDS = 16
+#: Whitening to the power of a half, with the smallest variances lifted: full whitening amplifies noise.
+POWER, FLOOR = 0.5, 0.02
 
 
 def main() -> None:
@@ -40,9 +42,13 @@ def main() -> None:
     head._session = backbone_session(1)
     local = np.stack([head.features(crop) for crop in crops])
     words = learn(np.ascontiguousarray(unit_rows(local)[:, ::3].reshape(-1, local.shape[2])), WORDS, 15)
-    path = options.out / "lite0_words_v1.npy"
-    np.save(path, words)
-    print(path.name, words.shape, hashlib.sha256(path.read_bytes()).hexdigest())
+    rows = local.reshape(-1, local.shape[2]).astype(np.float64)
+    values, vectors = np.linalg.eigh(np.cov(rows.T))
+    whiten = vectors * (values + FLOOR * values.max()) ** (-POWER / 2)
+    table = np.vstack([whiten, rows.mean(axis=0)]).astype(np.float32)
+    for name, array in (("lite0_words_v1.npy", words), ("lite0_quarters_v1.npy", table)):
+        np.save(options.out / name, array)
+        print(name, array.shape, hashlib.sha256((options.out / name).read_bytes()).hexdigest())
     print(len(crops), "crops")
 
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import platform
 import resource
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -23,6 +25,7 @@ from . import _gates
 from ._cache import DescriptorCache
 from ._errors import BuildCancelled, BuilderError
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
+from ._hard import hard_places, hard_recall
 from ._heads import Head, open_head
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, replay_probes, verify_files
 from ._localise import localisability, map_files, thirds
@@ -102,15 +105,28 @@ def described(
         (position of the batch in `which`, descriptors, shares of imagery); windows with too little imagery have a zero
         descriptor.
     """
+    if not len(which):
+        return
     cache = TileCache(archive, screened)
-    for first in range(0, len(which), _BATCH):
-        cut = [cut_window(plan.windows[k], cache, plan.tile_px, head.window_px) for k in which[first : first + _BATCH]]
-        shares = np.array([share for _picture, share in cut], dtype=np.float32)
-        rows = np.zeros((len(cut), head.dim), dtype=np.float32)
-        good = np.flatnonzero(shares >= min_valid_ratio)
-        if len(good):
-            rows[good] = head.describe(np.stack([cut[g][0] for g in good]))
-        yield first, rows, shares
+
+    def cut(first: int) -> Tuple[Any, Any]:
+        pieces = [
+            cut_window(plan.windows[k], cache, plan.tile_px, head.window_px) for k in which[first : first + _BATCH]
+        ]
+        return np.stack([picture for picture, _ in pieces]), np.array([share for _, share in pieces], dtype=np.float32)
+
+    # the next batch is cut while this one is described: decoding and resampling leave the interpreter's lock
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="c10-cut") as ahead:
+        pending = ahead.submit(cut, 0)
+        for first in range(0, len(which), _BATCH):
+            pictures, shares = pending.result()
+            if first + _BATCH < len(which):
+                pending = ahead.submit(cut, first + _BATCH)
+            rows = np.zeros((len(shares), head.dim), dtype=np.float32)
+            good = np.flatnonzero(shares >= min_valid_ratio)
+            if len(good):
+                rows[good] = head.describe(pictures[good])
+            yield first, rows, shares
 
 
 class Build:
@@ -641,6 +657,8 @@ class Build:
             )
         self._act_on(findings)
         self._calibrate(index, raw, rows, pictures, copies)
+        hard = hard_recall(index, plan, self._kept, cache, seed=int(content_id[:7], 16), places=hard_places(len(index)))
+        self.report["quality"]["hard_r1"] = None if math.isnan(hard) else round(hard, 4)
         self._meta["quality"] = {key: value for key, value in self.report["quality"].items() if value is not None}
         self._meta["coverage"] = {
             key: self.report["coverage"][key] for key in ("describable_ratio", "localisable_ratio")

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
-"""The head `lite0-vlad`: EfficientNet-Lite0 features of stride 16, aggregated over 16 shipped words (VLAD).
+"""The head `lite0-vlad`: EfficientNet-Lite0 features of stride 16, aggregated in three ways.
 
-The words say what there is, wherever in the picture it lies. A part that also said where (mean features of the
-picture's quarters) found 4 of 43 straight-down photos more and 3 of 20 oblique ones fewer, whose ground point is known
-less well: a place that is off by a tenth of a picture is the usual case in the air.
+The words (VLAD) say what there is wherever it lies; the quarters' mean features say roughly where, which pictures
+turned north up can afford; the generalised mean over the whole picture (GeM, Radenovic et al., TPAMI 2019) forgives a
+centre that is off, as it is when the ground point of an oblique picture is reckoned over flat ground. All three have
+the same weight.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from ._errors import BuilderError
 from ._heads import DATA, Head, package_array
 from ._vlad import unit_rows, vlad
 
-__all__ = ["BACKBONE", "WORDS", "Lite0Vlad", "backbone_session"]
+__all__ = ["BACKBONE", "QUARTERS", "WORDS", "Lite0Vlad", "backbone_session", "generalised_mean"]
 
 BACKBONE = ("efficientnet_lite0_s16.onnx", "d253353e183ff1f3bb1d98fe2d3fb67d5ebfd9be8f901e0f4bf64993e6928d77")
 WORDS = ("lite0_words_v1.npy", "310427ade392ef067028ea538aecb2c7845a864083cf2413f6800a52a55ac0d2")
+#: (113, 112): a partial whitening matrix, then the mean it is taken about.
+QUARTERS = ("lite0_quarters_v1.npy", "defa06589425fd200e258c90474fcde32dab01314c21396f8fd0e75a220e0447")
 _GRID, _CHANNELS = 14, 112
 
 
@@ -57,8 +60,13 @@ def backbone_session(threads: int) -> Any:
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
+def generalised_mean(local: Any) -> Any:
+    """112 float32 of length one from n x 112: the cubic mean of each channel's positive part."""
+    return unit_rows((np.maximum(local, 1e-6) ** 3).mean(axis=0) ** np.float32(1 / 3))
+
+
 class Lite0Vlad(Head):
-    """EfficientNet-Lite0 (Google, Apache-2.0), 16 x 112 values."""
+    """EfficientNet-Lite0 (Google, Apache-2.0), 16 x 112 values by word, 4 x 112 by quarter, 112 over all."""
 
     id = "lite0-vlad"
     window_px = 224
@@ -66,11 +74,15 @@ class Lite0Vlad(Head):
     def __init__(self, *, threads: int = 1) -> None:
         self._session = backbone_session(threads)
         self._words = package_array(*WORDS)
-        self.dim = self._words.size
+        table = package_array(*QUARTERS)
+        self._whiten, self._mean = np.ascontiguousarray(table[:-1]), table[-1]
+        self.dim = self._words.size + 5 * _CHANNELS
         self._pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="c10-describe")
         import onnxruntime
 
-        text = "|".join([self.id, "v2", str(self.window_px), BACKBONE[1], WORDS[1], "ort" + onnxruntime.__version__])
+        text = "|".join(
+            [self.id, "v2", str(self.window_px), BACKBONE[1], WORDS[1], QUARTERS[1], "ort" + onnxruntime.__version__]
+        )
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()
 
     def features(self, picture: Any) -> Any:
@@ -82,7 +94,10 @@ class Lite0Vlad(Head):
         local = self.features(picture)
         if not np.isfinite(local).all():
             raise BuilderError("model_invalid", "the model gave values that are not numbers")
-        return vlad(unit_rows(local), self._words)
+        words = vlad(unit_rows(local), self._words)
+        square = ((local - self._mean) @ self._whiten).reshape(2, _GRID // 2, 2, _GRID // 2, _CHANNELS)
+        quarters = unit_rows(unit_rows(square.mean(axis=(1, 3)).reshape(4, _CHANNELS)).reshape(-1))
+        return unit_rows(np.concatenate([words, quarters, generalised_mean(local)])).astype(np.float32)
 
     def describe(self, pictures: Any) -> Any:
         """See `Head.describe`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from ._errors import BuilderError
 from ._geo import WORLD_M, Polygons, hilbert_keys, lonlat_of, mercator_stretch
@@ -24,6 +24,8 @@ from ._screen import Screened, TileCache
 __all__ = ["Plan", "Scale", "Window", "cut_window", "ladder_sides_m", "make_plan", "window_digest"]
 
 _MIN_SOURCE_PX = 96
+#: Alpha -> 255 where there is no imagery.
+_IS_EMPTY = [255] * 128 + [0] * 128
 
 
 @dataclass(frozen=True)
@@ -243,22 +245,23 @@ def cut_window(window: Window, cache: TileCache, tile_px: int, size_px: int) -> 
 
 def resample(canvas: Any, size_px: int) -> Tuple[Any, float]:
     """Resample a square (RGB, or RGBA with alpha 0 for "no data") and fill what is empty; see `cut_window`."""
-    image = Image.fromarray(canvas)
+    image, share = Image.fromarray(canvas), 1.0
+    if image.mode == "RGBA":
+        # filled before it is made smaller, so that nothing dark bleeds in from where there is no imagery
+        empty = image.getchannel("A").point(_IS_EMPTY)
+        image = image.convert("RGB")
+        share = 1.0 - empty.histogram()[255] / float(image.width * image.height)
+        if 0.0 < share < 1.0:
+            mean = ImageStat.Stat(image, ImageChops.invert(empty)).mean
+            image.paste(tuple(int(round(value)) for value in mean), mask=empty)
+        elif share == 0.0:
+            image.paste((0, 0, 0), (0, 0, image.width, image.height))
     factor = image.width // size_px
     if factor >= 2:
         image = image.reduce(factor)
     if image.size != (size_px, size_px):
-        # Pillow weighs colour by alpha here, so that nothing dark bleeds in from where there is no imagery
         image = image.resize((size_px, size_px), 3)
-    pixels = np.asarray(image)
-    if pixels.shape[2] == 3:
-        return pixels, 1.0
-    valid = pixels[..., 3] > 127
-    share = float(np.count_nonzero(valid)) / valid.size
-    rgb = pixels[..., :3].copy()
-    if share < 1.0:
-        rgb[~valid] = np.round(rgb[valid].mean(axis=0)).astype(np.uint8) if share > 0 else 0
-    return rgb, share
+    return np.asarray(image), share
 
 
 def window_digest(window: Window, screened: Screened, prefix: bytes) -> bytes:
