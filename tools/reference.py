@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _config, _errors, _provider_profiles, _report
+from ansible_collections.gps_denied.preflight.plugins.module_utils import (
+    _config,
+    _errors,
+    _landing_report,
+    _provider_profiles,
+    _report,
+)
 from pydantic import TypeAdapter
 
 from operator_tool import _cli, _cli_options
@@ -30,6 +36,7 @@ SCHEMAS = (
     _report.DownloadBatchReport,
     _report.FlightResolveReport,
     _report.RemoteBuildReport,
+    _landing_report.LandingReport,
 )
 TERMINAL_WIDTH = 100
 

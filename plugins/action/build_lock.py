@@ -14,13 +14,16 @@ from ..module_utils._lock import acquire_lock, release_lock
 from ..module_utils._run import Run
 from ..plugin_utils._phase_action import PhaseAction
 
+LANDING_LOCK = ".landing.lock"
+
 
 class ActionModule(PhaseAction):
     """Never `changed`: a lock is no state that a run leaves behind."""
 
     phase = FailurePhase.LOCK
     argument_spec: ClassVar[Dict[str, Any]] = {
-        "state": {"type": "str", "choices": ["acquired", "released"], "default": "acquired"}
+        "state": {"type": "str", "choices": ["acquired", "released"], "default": "acquired"},
+        "name": {"type": "str", "choices": ["build", "landing"], "default": "build"},
     }
 
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
@@ -33,7 +36,7 @@ class ActionModule(PhaseAction):
             return {}
         root = os.path.abspath(run.config.cache_staging_root)
         holder = acquire_lock(
-            os.path.join(root, run.config.lock_filename),
+            os.path.join(root, LANDING_LOCK if arguments["name"] == "landing" else run.config.lock_filename),
             run_id=run.run_id,
             serves_pid=os.getppid(),
             timeout_s=run.config.lock_timeout_s,

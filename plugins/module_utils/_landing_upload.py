@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, Iterator, List, Set
 
+from ._config import PreflightConfig
 from ._errors import DownloadError, TileSourceError, TileUploadError, TileUploadRejectedError
 from ._landing_archive import FetchedRecording, read_tile
 from ._landing_ledger import TileKey, UploadLedger
@@ -24,12 +25,17 @@ from ._tile_download_http import HttpAnswer, HttpEngine
 from ._tile_download_limits import DownloadLimits
 from ._tile_source import TileRequest
 
-__all__ = ["UploadResult", "upload_recordings"]
+__all__ = ["UploadResult", "upload_limits", "upload_recordings"]
 
 ROUNDS = 4
 """How often a tile is sent whose end stayed open and which the provider then did not have."""
 MAX_LISTED = 100
 MAX_ANSWER_BYTES = 1024 * 1024
+
+
+def upload_limits(config: PreflightConfig) -> DownloadLimits:
+    """Bounds of one run's upload."""
+    return DownloadLimits(deadline_s=config.landing_upload_timeout_s, max_body_bytes=MAX_ANSWER_BYTES)
 
 
 @dataclass
@@ -177,7 +183,7 @@ def upload_recordings(
     ledger: UploadLedger,
     on_result: Callable[[FetchedRecording, UploadResult], None],
     on_progress: Callable[[int], None] = lambda _accepted: None,
-    limits: DownloadLimits = DownloadLimits(max_body_bytes=MAX_ANSWER_BYTES),  # noqa: B008
+    limits: DownloadLimits,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Bring every sound tile of the recordings to the provider.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 from ._errors import ExitCode, FleetPartialError
 from ._report import (
@@ -22,7 +22,18 @@ from ._report import (
     from_plain,
 )
 
-__all__ = ["UNFINISHED", "fold_journal"]
+__all__ = [
+    "UNFINISHED",
+    "Entries",
+    "facts_of",
+    "failure_fields",
+    "failure_of",
+    "fold_journal",
+    "last_phase_of",
+    "timings_of",
+    "verdict",
+    "warnings_of",
+]
 
 UNFINISHED: Mapping[str, Any] = {
     "type": "BuildCancelledError",
@@ -35,7 +46,8 @@ UNFINISHED: Mapping[str, Any] = {
 Entries = List[Dict[str, Any]]
 
 
-def _facts(entries: Entries) -> Dict[str, Any]:
+def facts_of(entries: Entries) -> Dict[str, Any]:
+    """Everything that was recorded as a fact; the last word counts."""
     found: Dict[str, Any] = {}
     for entry in entries:
         if entry["kind"] == "fact":
@@ -43,7 +55,8 @@ def _facts(entries: Entries) -> Dict[str, Any]:
     return found
 
 
-def _timings(entries: Entries) -> Dict[str, float]:
+def timings_of(entries: Entries) -> Dict[str, float]:
+    """Seconds by phase."""
     total: Dict[str, float] = {}
     for entry in entries:
         if entry["phase"] and "elapsed_s" in entry["data"]:
@@ -51,12 +64,13 @@ def _timings(entries: Entries) -> Dict[str, float]:
     return total
 
 
-def _warnings(entries: Entries) -> Tuple[str, ...]:
+def warnings_of(entries: Entries) -> Tuple[str, ...]:
+    """Each warning once."""
     texts = [str(entry["data"]["text"]) for entry in entries if entry["kind"] == "warning"]
     return tuple(dict.fromkeys(texts))
 
 
-def _failure(entries: Entries) -> Optional[Mapping[str, Any]]:
+def failure_of(entries: Entries) -> Optional[Mapping[str, Any]]:
     """The first failure as error data; a bug counts as one, with exit code 1."""
     for entry in entries:
         if entry["kind"] == "fail":
@@ -72,7 +86,19 @@ def _failure(entries: Entries) -> Optional[Mapping[str, Any]]:
     return None
 
 
-def _last_phase(entries: Entries) -> Optional[str]:
+def failure_fields(failure: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """A failure as the fields that every report and every row has."""
+    return {
+        "failure_phase": failure["phase"] if failure else None,
+        "failure_exception_type": failure["type"] if failure else None,
+        "failure_message": failure["message"] if failure else None,
+        "remediation": failure["remediation"] if failure else None,
+        "exit_code": int(failure["code"]) if failure else 0,
+    }
+
+
+def last_phase_of(entries: Entries) -> Optional[str]:
+    """The phase that was reached."""
     phases = [entry["phase"] for entry in entries if entry["phase"]]
     return phases[-1] if phases else None
 
@@ -82,29 +108,42 @@ def _as(cls: Any, data: Any) -> Any:
 
 
 def _companion(host: str, entries: Entries) -> CompanionReport:
-    facts, failure = _facts(entries), _failure(entries)
+    facts, failure = facts_of(entries), failure_of(entries)
     outcome = facts.get("outcome")
     if failure is None and outcome is None:
-        failure = {**UNFINISHED, "phase": _last_phase(entries)}
+        failure = {**UNFINISHED, "phase": last_phase_of(entries)}
     return CompanionReport(
         host=host,
         outcome=CacheBuildOutcome.FAILURE if failure else CacheBuildOutcome(outcome),
-        failure_phase=failure["phase"] if failure else None,
-        failure_exception_type=failure["type"] if failure else None,
-        failure_message=failure["message"] if failure else None,
-        remediation=failure["remediation"] if failure else None,
-        exit_code=int(failure["code"]) if failure else 0,
+        **failure_fields(failure),
         sync=_as(SyncReport, facts.get("sync")),
         build=_as(RemoteBuildReport, facts.get("build")),
         cache=_as(CacheReport, facts.get("cache")),
-        timings_s=_timings(entries),
-        warnings=_warnings(entries),
+        timings_s=timings_of(entries),
+        warnings=warnings_of(entries),
     )
 
 
-def _verdict(own: Optional[Mapping[str, Any]], rows: Tuple[CompanionReport, ...]) -> Optional[Mapping[str, Any]]:
+class Row(Protocol):
+    """What every report says of a companion."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def exit_code(self) -> int: ...
+    @property
+    def failure_phase(self) -> Optional[str]: ...
+    @property
+    def failure_exception_type(self) -> Optional[str]: ...
+    @property
+    def failure_message(self) -> Optional[str]: ...
+    @property
+    def remediation(self) -> Optional[str]: ...
+
+
+def verdict(own: Optional[Mapping[str, Any]], rows: Sequence[Row]) -> Optional[Mapping[str, Any]]:
     """The failure of the whole run: the workstation's own, else the companions' (exit code 40 where some succeeded)."""
-    failed = [row for row in rows if row.outcome is CacheBuildOutcome.FAILURE]
+    failed = [row for row in rows if row.exit_code]
     if own is not None:
         return own
     if not failed:
@@ -126,15 +165,15 @@ def _verdict(own: Optional[Mapping[str, Any]], rows: Tuple[CompanionReport, ...]
 def fold_journal(run_id: str, entries: Entries) -> CacheBuildReport:
     """The report of a run, ended or not, from its journal's entries."""
     own = [entry for entry in entries if entry["host"] is None]
-    facts = _facts(own)
+    facts = facts_of(own)
     hosts = list(dict.fromkeys(entry["host"] for entry in entries if entry["host"] is not None))
-    own_failure = _failure(own)
+    own_failure = failure_of(own)
     if own_failure is None:
         hosts += [host for host in facts.get("companions", ()) if host not in hosts and facts.get("ready")]
         if not facts.get("ready"):
-            own_failure = {**UNFINISHED, "phase": _last_phase(own)}
+            own_failure = {**UNFINISHED, "phase": last_phase_of(own)}
     rows = tuple(_companion(host, [entry for entry in entries if entry["host"] == host]) for host in hosts)
-    failure = _verdict(own_failure, rows)
+    failure = verdict(own_failure, rows)
     outcome = CacheBuildOutcome.SUCCESS
     if failure is not None:
         outcome = CacheBuildOutcome.FAILURE
@@ -144,15 +183,11 @@ def fold_journal(run_id: str, entries: Entries) -> CacheBuildReport:
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
         outcome=outcome,
-        failure_phase=failure["phase"] if failure else None,
-        failure_exception_type=failure["type"] if failure else None,
-        failure_message=failure["message"] if failure else None,
-        remediation=failure["remediation"] if failure else None,
-        exit_code=int(failure["code"]) if failure else 0,
+        **failure_fields(failure),
         flight=_as(FlightResolveReport, facts.get("flight")),
         download=_as(DownloadBatchReport, facts.get("download")),
         companions=rows,
-        timings_s=_timings(own),
-        warnings=_warnings(own),
+        timings_s=timings_of(own),
+        warnings=warnings_of(own),
         versions=facts.get("versions", {}),
     )

@@ -29,7 +29,7 @@ from ._progress import ProgressSink
 from ._report import CacheBuildReport, from_plain, to_plain
 from ._report_fold import fold_journal
 
-__all__ = ["KEPT_RUNS", "RUN_ID_PATTERN", "Run", "begin_run", "new_run_id", "open_run", "write_report"]
+__all__ = ["KEPT_RUNS", "RUN_ID_PATTERN", "Run", "begin_run", "new_run_id", "open_run", "store_report", "write_report"]
 
 KEPT_RUNS = 20
 RUN_ID_PATTERN = r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}"
@@ -153,7 +153,17 @@ def open_run(run_dir: str) -> Run:
 def write_report(run: Run) -> CacheBuildReport:
     """Fold the journal and write the report to its place; where that fails, beside the journal, with a warning."""
     report = run.fold()
-    content = (json.dumps(report.to_dict(), indent=2) + "\n").encode()
+    store_report(run, report.to_dict())
+    return report
+
+
+def store_report(run: Run, report: Mapping[str, Any]) -> None:
+    """Write a report, of whatever kind, to the run's place for it.
+
+    Raises:
+        SettingsError: it cannot be written there; it then lies in the run's folder.
+    """
+    content = (json.dumps(report, indent=2) + "\n").encode()
     try:
         os.makedirs(os.path.dirname(os.path.abspath(run.report_path)), exist_ok=True)
         write_atomically(run.report_path, content)
@@ -161,6 +171,5 @@ def write_report(run: Run) -> CacheBuildReport:
         write_atomically(run.path("report.json"), content)
         raise SettingsError(
             f"cannot write the report to {run.report_path}: {exc.strerror}; it is in {run.path('report.json')}",
-            remediation="Choose another --report path; the cache itself is not affected.",
+            remediation="Choose another --report path; what was done is not affected.",
         ) from None
-    return report

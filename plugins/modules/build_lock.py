@@ -29,6 +29,13 @@ options:
       - acquired
       - released
     default: acquired
+  name:
+    description: Which lock; landings have one of their own, so that an upload does not keep the next flight waiting.
+    type: str
+    choices:
+      - build
+      - landing
+    default: build
 """
 
 EXAMPLES = r"""

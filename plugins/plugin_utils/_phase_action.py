@@ -15,12 +15,12 @@ from typing import Any, Callable, ClassVar, Dict, Optional
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..module_utils._errors import CacheBuildError, FailurePhase, SettingsError
+from ..module_utils._errors import CacheBuildError, FailurePhase, SettingsError, error_types
 from ..module_utils._journal import redact_all
 from ..module_utils._progress import ProgressSink
 from ..module_utils._run import Run, open_run
 
-__all__ = ["PhaseAction", "plain"]
+__all__ = ["PhaseAction", "failed_report", "plain"]
 
 RUN_ARGUMENT = {"run_dir": {"type": "path", "required": True}}
 
@@ -28,6 +28,16 @@ RUN_ARGUMENT = {"run_dir": {"type": "path", "required": True}}
 def plain(value: Any) -> Any:
     """Plain Python values out of Ansible's tagged types."""
     return json.loads(json.dumps(value))
+
+
+def failed_report(run: Run, report: Any) -> Dict[str, Any]:
+    """What makes a task fail whose report, of whatever kind, is that of a failure; nothing where it is not."""
+    if not report.exit_code:
+        return {}
+    known = report.failure_exception_type in error_types()
+    kind = report.failure_exception_type if known else f"unexpected {report.failure_exception_type}"
+    said = f"{kind} (exit code {report.exit_code}): {report.failure_message}. {report.remediation}"
+    return {"failed": True, "msg": f"{said} Report: {run.report_path}"}
 
 
 class PhaseAction(ActionBase):  # type: ignore[misc]

@@ -125,7 +125,7 @@ def build_cache(
             result = run_playbook(
                 "build_cache",
                 private_dir=folder,
-                inventory=inventory_for(request, config, folder),
+                inventory=inventory_for(request.companion, config, folder),
                 variables=variables,
                 check=request.check,
                 verbosity=request.verbosity,
@@ -138,7 +138,7 @@ def build_cache(
                 run_playbook(
                     "release_companions",
                     private_dir=folder / "release",
-                    inventory=inventory_for(request, config, folder),
+                    inventory=inventory_for(request.companion, config, folder),
                     variables=variables,
                 )
     except SettingsError as exc:
@@ -196,28 +196,38 @@ def _report_of(error: CacheBuildError, run_id: str, request: BuildCacheRequest) 
 
 
 def _variables(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> dict[str, Any]:
-    """Extra variables: the settings in force. Secrets that are not in files yet go into files of the private folder."""
+    """Extra variables: the settings in force, and the flight."""
+    variables = setting_variables(config, folder, secrets=request.secrets)
+    if isinstance(request.flight, FlightById):
+        variables["flight_id"] = request.flight.flight_id
+    else:
+        variables["flight_file"] = os.path.abspath(request.flight.path)
+    return variables
+
+
+def setting_variables(
+    config: PreflightConfig, folder: Path, *, secrets: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The settings in force. Secrets that are not in files yet go into files of the private folder."""
     variables = {name: value for name, value in config.to_dict().items() if value is not None}
     variables.pop("inventory", None)
     for name in SECRET_NAMES:
-        secret = request.secrets.get(name) or read_secret(config, name)
+        secret = (secrets or {}).get(name) or read_secret(config, name)
         if secret:
             path = folder / name
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as stream:
                 stream.write(secret)
             variables[f"{name}_file"] = str(path)
-    if isinstance(request.flight, FlightById):
-        variables["flight_id"] = request.flight.flight_id
-    else:
-        variables["flight_file"] = os.path.abspath(request.flight.path)
     variables["cache_staging_root"] = os.path.abspath(config.cache_staging_root)
-    variables["report"] = os.path.abspath(config.report) if config.report else None
-    return {name: value for name, value in variables.items() if value is not None}
+    if config.report:
+        variables["report"] = os.path.abspath(config.report)
+    return variables
 
 
-def inventory_for(request: BuildCacheRequest, config: PreflightConfig, folder: Path) -> str:
-    if request.companion is None:
+def inventory_for(companion: Companion | None, config: PreflightConfig, folder: Path) -> str:
+    """The inventory to use: the one that the settings name, or one of the one companion that is given."""
+    if companion is None:
         if not config.inventory:
             raise SettingsError(
                 "no companion is given", remediation="Give --companion-host, or an inventory with the group companions."
@@ -226,7 +236,6 @@ def inventory_for(request: BuildCacheRequest, config: PreflightConfig, folder: P
         if not os.path.exists(path):
             raise SettingsError(f"there is no inventory {path}")
         return path
-    companion = request.companion
     host: dict[str, Any] = {"ansible_host": companion.host, "ansible_port": companion.port}
     if companion.host in ("localhost", "127.0.0.1", "::1") and companion.port == 22 and not companion.user:
         host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}

@@ -60,7 +60,6 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     from . import _build, _runner
 
     settings = config(flags, assignments)
-    request = _build.BuildCacheRequest(flight=_build.FlightById(flags["flight_id"] or "-"), companion=companion(flags))
     variables = {
         "companion_known_hosts_file": os.path.abspath(settings.companion_known_hosts_file),
         "companion_cache_root": settings.companion_cache_root,
@@ -71,7 +70,7 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
         "verify_mode": "fast" if flags["fast"] else "full",
     }
     with _runner.private_folder() as folder:
-        inventory = _build.inventory_for(request, settings, folder)
+        inventory = _build.inventory_for(companion(flags), settings, folder)
         result = _runner.run_playbook("verify_cache", private_dir=folder, inventory=inventory, variables=variables)
     answers = [_answer(host, outcome) for host, outcome in sorted(result.last_results.items())]
     if not result.finished or not answers:
