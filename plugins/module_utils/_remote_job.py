@@ -184,8 +184,8 @@ class RemoteJob:
 
     def _ask(self, command: str, data: Optional[bytes]) -> Dict[str, Any]:
         result = self._run(command, data)
-        if result.rc == 255:
-            raise ConnectionLost(result.stderr.strip()[-500:])
+        if result.rc == 255 or result.rc < 0:  # ssh says that the link is gone, or was killed itself
+            raise ConnectionLost(result.stderr.strip()[-500:] or "ssh was ended by signal %d" % -result.rc)
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(_job_program.ANSWER_MARK):
                 return _answer(line[len(_job_program.ANSWER_MARK) :])

@@ -15,6 +15,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -61,14 +62,25 @@ class PlaybookResult:
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that only this user may enter, in memory where there is one, removed on every way out but kill -9."""
+    """A folder that only this user may enter, in memory where there is one, removed on every way out."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     usable = base if base and os.access(base, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="gps-denied-", dir=usable))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+    # Whoever is killed with -9 cannot tidy up: the kernel closes its end of the pipe, and this shell does.
+    with subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r line; rm -rf -- "$1"', "sh", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as tidier:
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                # A word, because the pipe has no end as long as a child of the caller holds it.
+                tidier.communicate(b"\n")
 
 
 def collections_path() -> str:
@@ -161,7 +173,8 @@ def run_playbook(
     # A configuration of our own: one that lies in the working folder or at home must not steer the run.
     ansible_cfg = private_dir / "ansible.cfg"
     ansible_cfg.touch()
-    config.env = _environment(config.env, {"ANSIBLE_CONFIG": str(ansible_cfg)})
+    own = {"ANSIBLE_CONFIG": str(ansible_cfg), "ANSIBLE_LOCAL_TEMP": str(private_dir / "tmp")}
+    config.env = _environment(config.env, own)
     runner = Runner(
         config,
         event_handler=handle,

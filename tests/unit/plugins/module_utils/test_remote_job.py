@@ -315,10 +315,11 @@ def test_a_link_gone_for_too_long_leaves_the_job_alone(site):
     assert answer["state"] == "ended"
 
 
-def test_exit_status_255_is_ssh_telling_that_the_link_is_gone(site):
+@pytest.mark.parametrize(("status", "said"), [(255, "ssh: connect timed out"), (-9, "")])
+def test_ssh_that_says_so_or_was_killed_itself_has_lost_the_link(site, status, said):
     job = site.job("good")
-    job._run = lambda command, data: CommandResult(255, "", "ssh: connect timed out")
-    with pytest.raises(ConnectionLost, match="timed out"):
+    job._run = lambda command, data: CommandResult(status, "", said)
+    with pytest.raises(ConnectionLost, match=said or "ssh was ended by signal 9"):
         job.start()
 
 
