@@ -16,11 +16,11 @@ import os
 import zipfile
 from typing import Dict, List, Tuple
 
-from . import _activation_program, _takeoff_check_program
+from . import _activation_program, _reloc_program, _takeoff_check_program
 from ._atomic_file import fsync_folder, write_atomically
 from ._cache_program_shell import SHELL_CHECK
 
-__all__ = ["build_cache_program", "build_verify_program", "install_programs"]
+__all__ = ["build_cache_program", "build_hint_program", "build_verify_program", "install_programs"]
 
 PACKAGE = "gps_denied_cache"
 INTERPRETER = b"#!/usr/bin/python3 -I\n"
@@ -50,6 +50,15 @@ _CACHE_MODULES = (
     "_activation_seal",
     "_audit",
     "_generation_info",
+)
+_HINT_MODULES = (
+    *(name for name in _VERIFY_MODULES if name not in ("_takeoff_check", "_takeoff_check_program")),
+    "_activation_lock",
+    "_audit",
+    "_reloc_hint",
+    "_reloc_map",
+    "_reloc_program",
+    "_reloc_spool",
 )
 
 
@@ -88,6 +97,11 @@ def build_cache_program() -> bytes:
     return _build(_activation_program.__name__.rpartition(".")[2], _CACHE_MODULES)
 
 
+def build_hint_program() -> bytes:
+    """`gps-denied-hint`, which takes position hints in and reads them."""
+    return _build(_reloc_program.__name__.rpartition(".")[2], _HINT_MODULES)
+
+
 def install_programs(root: str) -> List[str]:
     """Put the programs into `<root>/bin` where they are missing or differ; the paths of those written.
 
@@ -101,6 +115,7 @@ def install_programs(root: str) -> List[str]:
     wanted = {
         "gps-denied-verify": build_verify_program(),
         "gps-denied-cache": build_cache_program(),
+        "gps-denied-hint": build_hint_program(),
         "gps-denied-verify.sh": SHELL_CHECK.encode(),
     }
     written = []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Signatures over grants, in OpenSSH's SSHSIG format, through `ssh-keygen -Y`.
+"""Signatures over grants and position hints, in OpenSSH's SSHSIG format, through `ssh-keygen -Y`.
 
 Runs on the companion too: standard library only, Python 3.8. Who may sign, when and for what is decided here, so that
 each refusal has its own reason; the mathematics is ssh-keygen's, and so is the signing, with a file, an agent or a
@@ -64,7 +64,7 @@ class SshSignature:
         Raises:
             CacheVerifyError: `signature-malformed`.
         """
-        error = refuse(Reason.SIGNATURE_MALFORMED, "the grant's signature is not one SSH signature")
+        error = refuse(Reason.SIGNATURE_MALFORMED, "the signature is not one SSH signature")
         lines = content.strip().splitlines()
         if len(content) > MAX_SIGNATURE_BYTES or len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
             raise error
@@ -193,8 +193,13 @@ def _revoked(content: bytes, signature: SshSignature) -> bool:
     return False
 
 
-def verify_signature(text: bytes, signature: Optional[bytes], *, trust_dir: str, now_epoch_s: float) -> str:
+def verify_signature(
+    text: bytes, signature: Optional[bytes], *, trust_dir: str, now_epoch_s: float, namespace: str = GRANT_NAMESPACE
+) -> str:
     """Hold a signature against the signers that this companion trusts.
+
+    Args:
+        namespace: what the signature must have been made for; one for grants says nothing about anything else.
 
     Returns:
         The signer's name from `allowed_signers`.
@@ -205,19 +210,17 @@ def verify_signature(text: bytes, signature: Optional[bytes], *, trust_dir: str,
     listed = _read(os.path.join(trust_dir, "allowed_signers"))
     if listed is None:
         raise refuse(
-            Reason.TRUST_MISSING, f"this companion takes signed grants only, and {trust_dir}/allowed_signers is missing"
+            Reason.TRUST_MISSING, f"only what is signed counts here, and {trust_dir}/allowed_signers is missing"
         )
     if not signature:
-        raise refuse(Reason.GRANT_UNSIGNED, "the grant is not signed, and this companion takes signed grants only")
+        raise refuse(Reason.GRANT_UNSIGNED, "there is no signature, and only what is signed counts here")
     parsed = SshSignature.parse(signature)
-    if parsed.namespace != GRANT_NAMESPACE:
-        raise refuse(
-            Reason.SIGNATURE_NAMESPACE, f"the signature is for {parsed.namespace[:60]!a}, not for {GRANT_NAMESPACE}"
-        )
+    if parsed.namespace != namespace:
+        raise refuse(Reason.SIGNATURE_NAMESPACE, f"the signature is for {parsed.namespace[:60]!a}, not for {namespace}")
     if _revoked(_read(os.path.join(trust_dir, "revoked_keys")) or b"", parsed):
         raise refuse(Reason.SIGNER_REVOKED, f"the key {parsed.fingerprint} is revoked", fingerprint=parsed.fingerprint)
     known = [signer for signer in parse_allowed_signers(listed) if signer.key_blob == parsed.key_blob]
-    known = [signer for signer in known if signer.namespaces is None or GRANT_NAMESPACE in signer.namespaces]
+    known = [signer for signer in known if signer.namespaces is None or namespace in signer.namespaces]
     if not known:
         raise refuse(
             Reason.SIGNER_UNKNOWN, f"no allowed signer has the key {parsed.fingerprint}", fingerprint=parsed.fingerprint
@@ -230,11 +233,11 @@ def verify_signature(text: bytes, signature: Optional[bytes], *, trust_dir: str,
     ]
     if not valid:
         raise refuse(Reason.SIGNER_NOT_VALID_NOW, f"the key of {known[0].principal} may not sign at this time")
-    _check_mathematics(text, signature, valid[0])
+    _check_mathematics(text, signature, valid[0], namespace)
     return valid[0].principal
 
 
-def _check_mathematics(text: bytes, signature: bytes, signer: AllowedSigner) -> None:
+def _check_mathematics(text: bytes, signature: bytes, signer: AllowedSigner, namespace: str) -> None:
     key = base64.b64encode(signer.key_blob).decode()
     with tempfile.TemporaryDirectory(prefix="gps-denied-verify-") as folder:
         signers_path, signature_path = os.path.join(folder, "signers"), os.path.join(folder, "signature")
@@ -251,7 +254,7 @@ def _check_mathematics(text: bytes, signature: bytes, signer: AllowedSigner) -> 
             "-I",
             "signer",
             "-n",
-            GRANT_NAMESPACE,
+            namespace,
             "-s",
             signature_path,
         ]
@@ -260,25 +263,26 @@ def _check_mathematics(text: bytes, signature: bytes, signer: AllowedSigner) -> 
         except (OSError, subprocess.TimeoutExpired) as exc:
             raise refuse(Reason.VERIFIER_FAILED, f"ssh-keygen did not run: {type(exc).__name__}") from None
     if done.returncode != 0:
-        raise refuse(Reason.SIGNATURE_INVALID, "the grant's signature does not fit its text")
+        raise refuse(Reason.SIGNATURE_INVALID, "the signature does not fit the text")
 
 
-def sign_text(text: bytes, *, key_path: str) -> bytes:
-    """The armoured signature over a grant's text, made on the workstation.
+def sign_text(text: bytes, *, key_path: str, namespace: str = GRANT_NAMESPACE) -> bytes:
+    """The armoured signature over a text, made on the workstation.
 
     Args:
         text: what is signed.
+        namespace: what the signature is for.
         key_path: a private key, or the public half of a key that an agent or a FIDO token holds.
 
     Raises:
         SettingsError: the key is missing, refused, or ssh-keygen is not there.
     """
-    command = ["ssh-keygen", "-Y", "sign", "-f", key_path, "-n", GRANT_NAMESPACE]
+    command = ["ssh-keygen", "-Y", "sign", "-f", key_path, "-n", namespace]
     try:
         done = subprocess.run(command, input=text, capture_output=True, timeout=SIGN_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise SettingsError(f"cannot sign the grant: {shlex.join(command[:3])} gave {type(exc).__name__}") from None
+        raise SettingsError(f"cannot sign: {shlex.join(command[:3])} gave {type(exc).__name__}") from None
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise SettingsError(f"cannot sign the grant with {key_path}: {said[-1][:200] if said else 'ssh-keygen failed'}")
+        raise SettingsError(f"cannot sign with {key_path}: {said[-1][:200] if said else 'ssh-keygen failed'}")
     return done.stdout

@@ -134,7 +134,7 @@ def test_a_signature_whose_number_is_raised_by_the_group_order_is_refused(
 
 
 def test_a_key_that_cannot_sign_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot sign the grant with .*nowhere"):
+    with pytest.raises(SettingsError, match="cannot sign with .*nowhere"):
         sign_text(TEXT, key_path=str(tmp_path / "nowhere"))
 
 
