@@ -52,9 +52,11 @@ def acquire_lock(lock_path: str, *, run_id: str, serves_pid: int, timeout_s: flo
         The holder's process id, for `release_lock`.
 
     Raises:
+        BuildCancelledError: the process that it is to serve is gone.
         BuildLockHeldError: another run holds the lock; says who, and since when.
+        SettingsError: the lock's file cannot be made.
     """
-    from ._errors import BuildLockHeldError, FailurePhase, SettingsError
+    from ._errors import BuildCancelledError, BuildLockHeldError, FailurePhase, SettingsError
 
     command = [sys.executable, "-I", os.path.abspath(__file__), lock_path, str(serves_pid), str(timeout_s), run_id]
     process = subprocess.Popen(
@@ -71,6 +73,8 @@ def acquire_lock(lock_path: str, *, run_id: str, serves_pid: int, timeout_s: flo
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     process.wait()
+    if answer == b"GONE":
+        raise BuildCancelledError(f"process {serves_pid}, which wanted the lock, is gone", phase=FailurePhase.LOCK)
     if answer != b"HELD":
         raise SettingsError(
             f"cannot lock {lock_path}: {answer.decode('utf-8', 'replace') or 'the holder did not start'}",
@@ -144,8 +148,8 @@ def hold(lock_path: str, serves_pid: int, timeout_s: float, run_id: str) -> int:
         signal.signal(number, lambda *_unused: None)
     try:
         served = os.pidfd_open(serves_pid)
-    except OSError as exc:
-        _say(f"process {serves_pid} is gone: {exc.strerror}")
+    except ProcessLookupError:
+        _say("GONE")
         return 1
     lock = filelock.FileLock(lock_path, timeout=timeout_s, mode=0o600)
     try:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils._atomic_file import write_atomically
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import (
@@ -30,6 +30,9 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildReport, report_from_dict
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import Run, new_run_id, open_run, write_report
+
+if TYPE_CHECKING:
+    from ._runner import PlaybookResult
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def build_cache(
                 on_text=on_text,
                 on_cancel=lambda: on_progress(dict(CANCELLING, run=run_id)) if on_progress else None,
             )
-            if result.cancelled:
+            run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
+            if not result.finished and os.path.isdir(run_dir):
                 # The playbook was stopped in mid-work: its companions still hold the run's lock and folders.
                 (folder / "release").mkdir()
                 run_playbook(
@@ -143,13 +147,12 @@ def build_cache(
                 )
     except SettingsError as exc:
         return _report_of(exc, run_id, request)
-    run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
     if not os.path.isdir(run_dir):
         words = "; ".join(result.failures) or "\n".join(result.tail) or "no word from Ansible"
         if result.cancelled:
             return _report_of(BuildCancelledError("cancelled before the run began"), run_id, request)
         raise UnexpectedRunError(f"the run did not begin: {words}")
-    return _conclude(open_run(run_dir), cancelled=result.cancelled, finished=result.finished, failures=result.failures)
+    return _conclude(open_run(run_dir), result)
 
 
 def report_path(request: BuildCacheRequest, report: CacheBuildReport) -> str | None:
@@ -162,12 +165,16 @@ def report_path(request: BuildCacheRequest, report: CacheBuildReport) -> str | N
     return config.report or os.path.join(config.cache_staging_root, "reports", f"{report.run_id}.json")
 
 
-def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str]) -> CacheBuildReport:
-    if cancelled:
+def _conclude(run: Run, result: PlaybookResult) -> CacheBuildReport:
+    if result.cancelled:
         run.journal.record("fail", error=BuildCancelledError("cancelled by the operator").to_dict())
+    if result.broken:
+        run.journal.record("warning", text=result.broken)
     try:
         report = (
-            report_from_dict(json.loads(Path(run.report_path).read_bytes())) if finished and not cancelled else None
+            report_from_dict(json.loads(Path(run.report_path).read_bytes()))
+            if result.finished and not result.cancelled
+            else None
         )
     except (OSError, ValueError):
         report = None
@@ -178,8 +185,8 @@ def _conclude(run: Run, *, cancelled: bool, finished: bool, failures: list[str])
         raise BuildLockHeldError(str(report.failure_message))
     if report.exit_code == ExitCode.UNEXPECTED:
         raise UnexpectedRunError(f"{report.failure_exception_type}: {report.failure_message}", report)
-    if failures and report.exit_code == 0 and not finished:
-        raise UnexpectedRunError("; ".join(failures), report)
+    if result.failures and report.exit_code == 0 and not result.finished:
+        raise UnexpectedRunError("; ".join(result.failures), report)
     return report
 
 

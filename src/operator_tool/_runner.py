@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _die_with_parent
+from ._worker_watch import WorkerWatch
 
 COLLECTION = "gps_denied.preflight"
 GRACE_S = 8.0
@@ -50,10 +51,11 @@ PASSED_ON = (
 
 @dataclass
 class PlaybookResult:
-    """What is known when a playbook has ended."""
+    """What is known when a playbook has ended; `broken` says why it was ended without anybody's wish."""
 
     finished: bool = False
     cancelled: bool = False
+    broken: str = ""
     rc: int | None = None
     failures: list[str] = field(default_factory=list)
     last_results: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -107,6 +109,37 @@ def _signals(cancel: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class _Ending:
+    """Brings a playbook to its end before its time: SIGTERM first, SIGKILL by ansible-runner `GRACE_S` later."""
+
+    def __init__(self, result: PlaybookResult, on_cancel: Callable[[], None] | None) -> None:
+        self._result = result
+        self._on_cancel = on_cancel
+        self._asked_at: float | None = None
+        self.controller_pid = 0
+        self.workers = WorkerWatch()
+
+    def cancel(self) -> None:
+        if not self._result.cancelled:
+            self._result.cancelled = True
+            if self._on_cancel:
+                self._on_cancel()
+            self._ask()
+
+    def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        if self.controller_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.controller_pid, signal.SIGTERM)
+
+    def is_overdue(self) -> bool:
+        """Whether it must be killed now; ansible-runner asks about once a second."""
+        if self._asked_at is None and self.controller_pid and self.workers.one_is_lost(self.controller_pid):
+            self._result.broken = "a worker process of ansible-playbook was killed"
+            self._ask()
+        return self._asked_at is not None and time.monotonic() - self._asked_at > GRACE_S
+
+
 def run_playbook(
     name: str,
     *,
@@ -128,9 +161,10 @@ def run_playbook(
     from ansible_runner import Runner, RunnerConfig
 
     result = PlaybookResult()
-    state = {"asked_at": 0.0, "pid": 0}
+    ending = _Ending(result, on_cancel)
 
     def handle(event: dict[str, Any]) -> bool:
+        ending.workers.take(event)
         data = event.get("event_data", {})
         outcome = data.get("res") or {}
         if event.get("event") == "playbook_on_stats":
@@ -140,23 +174,13 @@ def run_playbook(
         if event.get("event") in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable"):
             result.last_results[str(data.get("host"))] = outcome
         if isinstance(outcome.get("run"), dict) and outcome["run"].get("controller_pid"):
-            state["pid"] = int(outcome["run"]["controller_pid"])
+            ending.controller_pid = int(outcome["run"]["controller_pid"])
         text = event.get("stdout") or ""
         if text:
             result.tail.append(text)
             if on_text:
                 on_text(text)
         return False
-
-    def cancel() -> None:
-        if not result.cancelled:
-            result.cancelled = True
-            state["asked_at"] = time.monotonic()
-            if on_cancel:
-                on_cancel()
-            if state["pid"]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(state["pid"]), signal.SIGTERM)
 
     config = RunnerConfig(
         private_data_dir=str(private_dir),
@@ -178,9 +202,9 @@ def run_playbook(
     runner = Runner(
         config,
         event_handler=handle,
-        cancel_callback=lambda: result.cancelled and time.monotonic() - state["asked_at"] > GRACE_S,
+        cancel_callback=ending.is_overdue,
     )
-    with _signals(cancel):
+    with _signals(ending.cancel):
         _status, result.rc = runner.run()
     return result
 

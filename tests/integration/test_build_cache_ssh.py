@@ -209,25 +209,6 @@ def command_line(settings: dict[str, Any], companion: Companion) -> list[str]:
     return command
 
 
-@pytest.mark.parametrize("victim", ["operator-tool", "ansible-playbook"])
-def test_killed_on_the_workstation_and_run_again(settings: dict[str, Any], companion: Companion, victim: str) -> None:
-    """kill -9 of the driver or of Ansible leaves no process on the companion, and the next run succeeds."""
-    with_pause = {**settings, "c10_builder_command": slow_builder(companion, 60)}
-    with subprocess.Popen(
-        command_line(with_pause, companion), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as driver:
-        wait_until(lambda: started(companion))
-        pid = driver.pid if victim == "operator-tool" else controller_of(Path(settings["cache_staging_root"]))
-        os.kill(pid, signal.SIGKILL)
-        out, _err = driver.communicate(timeout=60)
-    if victim == "ansible-playbook":
-        assert json.loads(out)["outcome"] == "failure"
-    wait_until(lambda: processes(companion) == "", timeout_s=30)
-    report = build(settings, companion)
-    assert report.outcome is CacheBuildOutcome.SUCCESS, report.failure_message
-    assert leftovers(companion) == ""
-
-
 def test_a_workstation_that_lost_its_power_goes_on_with_the_build(
     settings: dict[str, Any], companion: Companion
 ) -> None:

@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import BuildLockHeldError, SettingsError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
+    BuildCancelledError,
+    BuildLockHeldError,
+    SettingsError,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import (
     acquire_lock,
     holder_is_alive,
@@ -100,3 +104,10 @@ def test_a_lock_that_cannot_be_made_is_a_setting(served: subprocess.Popen[bytes]
 def test_another_process_with_a_recycled_id_is_never_signalled(served: subprocess.Popen[bytes]) -> None:
     assert not release_lock(served.pid)
     assert served.poll() is None
+
+
+def test_a_process_that_is_gone_before_it_has_the_lock_was_cancelled(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with pytest.raises(BuildCancelledError, match=f"process {process.pid}.*is gone"):
+        take(tmp_path / "lock", process)
