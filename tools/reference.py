@@ -20,6 +20,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils import (
     _errors,
     _landing_report,
     _provider_profiles,
+    _reloc_report,
     _report,
 )
 from pydantic import TypeAdapter
@@ -37,6 +38,7 @@ SCHEMAS = (
     _report.FlightResolveReport,
     _report.RemoteBuildReport,
     _landing_report.LandingReport,
+    _reloc_report.HintReport,
 )
 TERMINAL_WIDTH = 100
 

@@ -111,7 +111,8 @@ def _check(root: CacheRoot, envelope: Envelope, *, floor: int) -> Tuple[Position
                 namespace=HINT_NAMESPACE,
             )
     except CacheVerifyError as exc:
-        raise refuse_hint(str(exc.details.get("reason")), f"the hint is refused: {exc.message}") from None
+        reason = str(exc.details.get("reason")).replace("grant-", "hint-")
+        raise refuse_hint(reason, f"the hint is refused: {exc.message}") from None
     if vehicle_id is not None and hint.vehicle_id != vehicle_id:
         raise refuse_hint("other-vehicle", f"the hint is for vehicle {hint.vehicle_id}, and this is {vehicle_id}")
     if hint.boot_id != boot_id() or _boot_clock_s() >= hint.valid_until_s:

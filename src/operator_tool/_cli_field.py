@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
         LandingRecordingReport,
         LandingReport,
     )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_report import HintReport
 
     from ._field import FieldRequest
 
@@ -65,6 +68,56 @@ def upload_landing(assignments: tuple[str, ...], **flags: Any) -> None:
     if flags["landing_upload_url"]:
         assignments = (*assignments, f"landing_upload_url={flags['landing_upload_url']}")
     _perform(_field.upload_landing, _request(flags, assignments), landing_summary, flags)
+
+
+@click.command("reloc")
+@click.option("--lat", "lat_deg", type=float, required=True, metavar="DEG", help="Latitude of its likely place.")
+@click.option("--lon", "lon_deg", type=float, required=True, metavar="DEG", help="Longitude of its likely place.")
+@click.option(
+    "--radius-m", "radius_m", type=float, required=True, metavar="METRES", help="How far from there it may be."
+)
+@click.option("--yes", is_flag=True, help="The position is confirmed: do not ask.")
+@click.option("--all", "for_all", is_flag=True, help="Give it to every companion of the inventory.")
+@companion_options
+@click.option("--check", is_flag=True, help="Dry run: let the companion check the hint, write nothing.")
+@click.option("-v", "--verbose", count=True, help="Show Ansible's own output; more for more.")
+@setting_options
+@format_option
+@reports_errors
+def reloc(assignments: tuple[str, ...], **flags: Any) -> None:
+    """Tell a vehicle that has lost itself about where it is, and wait until it has understood."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import PositionHintError
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_hint import check_place
+
+    place = {name: flags[name] for name in ("lat_deg", "lon_deg", "radius_m")}
+    check_place(**place)
+    if not flags["yes"] and not flags["check"]:
+        vehicle = (
+            "ALL vehicles" if flags["for_all"] else flags["vehicle_id"] or flags["companion_host"] or "the vehicle"
+        )
+        click.echo(
+            f"{vehicle}: lat {flags['lat_deg']:.6f}, lon {flags['lon_deg']:.6f}, within {flags['radius_m']:g} m",
+            err=True,
+        )
+        if not sys.stdin.isatty():
+            raise PositionHintError("nobody is there to confirm the position", remediation="Give --yes knowingly.")
+        click.confirm("Is the vehicle there?", abort=True, err=True)
+    from . import _field
+
+    where = _field.HintPlace(**place, vehicle_id=flags["vehicle_id"], for_all=flags["for_all"])
+    _perform(functools.partial(_field.give_hint, place=where), _request(flags, assignments), hint_summary, flags)
+
+
+def hint_summary(report: HintReport) -> str:
+    """The end of a hint in a few lines for people."""
+    lines = [_headline(report)]
+    for row in report.companions:
+        if row.failure_message:
+            lines.append(f"  {row.host:<11} {row.failure_message}")
+        else:
+            within = "" if row.windows is None else f", {row.windows} windows of its index within"
+            lines.append(f"  {row.host:<11} hint {row.sequence}: {row.outcome.value}{within}")
+    return "\n".join(lines)
 
 
 def _headline(report: Any) -> str:

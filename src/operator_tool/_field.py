@@ -9,6 +9,7 @@ Both run their playbook through ansible-runner and return the report that it lef
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,19 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._config impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     BuildCancelledError,
     ExitCode,
+    SettingsError,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._journal import read_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_report import LandingReport, fold_landing
+from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_hint import check_place
+from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_report import HintReport, fold_hint
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import new_run_id, open_run, store_report
 
 from ._build import Companion, ProgressHandler, UnexpectedRunError, inventory_for, setting_variables
 
-__all__ = ["FieldRequest", "upload_landing"]
+__all__ = ["FieldRequest", "HintPlace", "give_hint", "upload_landing"]
+
+VEHICLE_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,20 @@ class FieldRequest:
     companion: Companion | None = None
     check: bool = False
     verbosity: int = 0
+
+
+@dataclass(frozen=True)
+class HintPlace:
+    """About where the vehicle is; `for_all` says that all companions of the inventory are meant, if there are several.
+
+    `vehicle_id` names the one that is meant where the inventory has others.
+    """
+
+    lat_deg: float
+    lon_deg: float
+    radius_m: float
+    vehicle_id: str | None = None
+    for_all: bool = False
 
 
 def _run(
@@ -104,4 +124,38 @@ def upload_landing(
     found: LandingReport = _run(
         "upload_landing", request, fold_landing, variables={}, on_progress=on_progress, on_text=on_text
     )
+    return found
+
+
+def give_hint(
+    request: FieldRequest,
+    place: HintPlace,
+    *,
+    on_progress: ProgressHandler | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> HintReport:
+    """Tell a vehicle about where it is. To call this is to confirm the position.
+
+    Returns:
+        The report, for every recognised way to end once the run has begun, failures included.
+
+    Raises:
+        PositionHintError: the position or the radius is impossible; nothing was sent.
+        SettingsError, BuildCancelledError: before the run began.
+        UnexpectedRunError: a defect.
+    """
+    check_place(lat_deg=place.lat_deg, lon_deg=place.lon_deg, radius_m=place.radius_m)
+    variables: dict[str, Any] = {
+        "lat_deg": place.lat_deg,
+        "lon_deg": place.lon_deg,
+        "radius_m": place.radius_m,
+        "hint_confirmed": True,
+        "hint_for_all": place.for_all,
+    }
+    if place.vehicle_id and request.companion is None:
+        # A name alone: nothing of it may reach further into the inventory than a host of that name.
+        if not re.fullmatch(VEHICLE_NAME, place.vehicle_id):
+            raise SettingsError(f"{place.vehicle_id[:60]!a} is not the name of a vehicle")
+        variables["hint_hosts"] = f"companions:&{place.vehicle_id}"
+    found: HintReport = _run("reloc", request, fold_hint, variables=variables, on_progress=on_progress, on_text=on_text)
     return found
