@@ -3,7 +3,7 @@
 """Cut `examples/imagery/bali.pmtiles` from the drone orthophoto it comes from.
 
 The archive is committed; this script is how it was made, and makes it again byte for byte with the
-same libraries. It needs `rasterio`, `numpy`, `Pillow` and `pmtiles`, which the collection does not:
+same libraries. It needs the extra `geotiff`, and `pmtiles`, which the collection does not:
 
     python examples/make_archive.py riotiler_pix4d_alpha_nodata.tif examples/imagery/bali.pmtiles
 """

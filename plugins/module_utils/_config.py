@@ -26,6 +26,8 @@ ENVIRONMENT_PREFIX = "GPS_DENIED_"
 CONFIG_FILENAME = "operator-tool.toml"
 SECRET_NAMES = ("flights_api_auth_token", "satellite_provider_api_key")
 MAX_SECRET_BYTES = 16384
+MIN_LEASE_S = 30.0
+"""A followed build is asked every few seconds, over a link that may need as long to be found gone."""
 
 
 def _described(default: Any, text: str) -> Any:
@@ -73,7 +75,8 @@ class PreflightConfig:
     satellite_provider_url: Optional[str] = _described(None, "XYZ URL template of the tile provider, with {z} {x} {y}.")
     satellite_provider_api_key_file: Optional[str] = _described(None, "File with the API key of the tile provider.")
     tile_source: Optional[str] = _described(
-        None, "Name of a shipped provider profile, a profile (.toml), or a local .pmtiles, .mbtiles or z/x/y folder."
+        None,
+        "Name of a shipped provider profile, a profile (.toml), or a local .pmtiles, .mbtiles, .tif or z/x/y folder.",
     )
     refresh_after_h: Optional[float] = _described(
         None, "Age in hours from which stored tiles are asked for again; default: never. Unchanged ones cost no bytes."
@@ -82,6 +85,10 @@ class PreflightConfig:
     coverage_tolerance_ratio: float = _described(
         0.0, "Share of the tiles that may be missing; more ends in exit code 22."
     )
+    sync_limit_kib_per_s: int = _described(
+        0, "Largest rate at which tiles are sent to one companion, in KiB/s; 0 is no limit."
+    )
+    sync_timeout_s: float = _described(14_400.0, "Deadline of the sync to one companion.")
     camera_hfov_deg: float = _described(70.0, "Horizontal field of view of the navigation camera, in degrees.")
     camera_agl_m: float = _described(100.0, "Height above ground at which the camera looks down, in metres.")
     camera_width_px: int = _described(1280, "Width of the camera's picture in pixels.")
@@ -92,6 +99,12 @@ class PreflightConfig:
     c10_builder_command: str = _described("c10-builder build", "Command on the companion that builds the index.")
     build_timeout_s: float = _described(21_600.0, "Longest time that a build may take.")
     stall_timeout_s: float = _described(90.0, "Silence of the builder that ends the build.")
+    build_lease_s: float = _described(
+        0.0, "Ends a build that no workstation has followed for this long, at least 30; 0 lets it go on, to attach to."
+    )
+    attach_run: Optional[str] = _described(
+        None, "Run whose build on the companions is followed on; none is started where it has none under way."
+    )
     companion_boot_timeout_s: float = _described(20.0, "How long to wait for a companion that is still booting.")
     companion_known_hosts_file: str = _described(
         "~/.config/gps-denied/known_hosts", "Pinned host keys of the companions, by vehicle id."
@@ -126,7 +139,13 @@ class PreflightConfig:
             raise SettingsError(f"landing_proof is {self.landing_proof!r}: give flag or mavlink")
         if not 0 <= self.mavlink_system_id <= 255:
             raise SettingsError(f"mavlink_system_id is {self.mavlink_system_id}: give a number from 1 to 255")
-        for name in ("flight_bbox_buffer_m", "takeoff_radius_m", "lock_timeout_s", "hint_ack_timeout_s"):
+        for name in (
+            "flight_bbox_buffer_m",
+            "takeoff_radius_m",
+            "lock_timeout_s",
+            "hint_ack_timeout_s",
+            "sync_limit_kib_per_s",
+        ):
             if not 0 <= getattr(self, name) < 1e7:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number from 0 up")
         for name in (
@@ -146,11 +165,14 @@ class PreflightConfig:
             "mavlink_timeout_s",
             "landing_upload_timeout_s",
             "hint_valid_s",
+            "sync_timeout_s",
         ):
             if not 0 < getattr(self, name) < math.inf:  # nor NaN
                 raise SettingsError(f"{name} is {getattr(self, name)}: give a number above 0")
         if self.refresh_after_h is not None and not 0 <= self.refresh_after_h < math.inf:
             raise SettingsError(f"refresh_after_h is {self.refresh_after_h}: give hours from 0 up")
+        if self.build_lease_s != 0 and not MIN_LEASE_S <= self.build_lease_s < 1e7:
+            raise SettingsError(f"build_lease_s is {self.build_lease_s}: give {MIN_LEASE_S:g} or more, or 0 for no end")
         if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
             raise SettingsError(
                 f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HTTP_KINDS = ("xyz", "tms", "wmts", "quadkey", "pmtiles_http")
-LOCAL_KINDS = ("pmtiles", "mbtiles", "folder")
+LOCAL_KINDS = ("pmtiles", "mbtiles", "folder", "geotiff")
 FORMATS = ("auto", "jpg", "png", "webp")
 FORBIDDEN_HOSTS = {
     "tile.openstreetmap.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",
@@ -238,13 +238,17 @@ class HttpTileSource(_Source):
 
 
 class LocalTileSource(_Source):
-    """Tiles on this machine's disk: a PMTiles or MBTiles archive or a z/x/y folder."""
+    """Tiles on this machine's disk: a PMTiles or MBTiles archive, a z/x/y folder or a GeoTIFF."""
 
     def __init__(self, spec: TileSourceSpec) -> None:
         path = os.path.abspath(os.path.expanduser(spec.path or ""))
-        self._open: Callable[[], LocalTiles] = lambda: open_local(spec.kind, path)
+        self._open: Callable[[], LocalTiles] = lambda: open_local(
+            spec.kind, path, tile_size_px=spec.tile_size_px, image_format=spec.format
+        )
         with self._open() as tiles:
             identity = tiles.identity
+            if tiles.max_zoom < spec.max_zoom:
+                spec = replace(spec, max_zoom=tiles.max_zoom, min_zoom=min(spec.min_zoom, tiles.max_zoom))
         super().__init__(spec, identity)
         self.path = path
 
@@ -348,6 +352,11 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
     if re.match(r"https?://", location):
         host = urlsplit(location).hostname or "provider"
         bare = location.split("?", maxsplit=1)[0]
+        if bare.endswith((".tif", ".tiff")):
+            raise TileSourceError(
+                f"a GeoTIFF is not read over the network: {host}",
+                remediation="Download the file, and give its path as tile source.",
+            )
         kind = "pmtiles_http" if bare.endswith(".pmtiles") else "quadkey" if "{q}" in location else "xyz"
         return {"id": source_id or host, "kind": kind, "url": location}
     from ._provider_profiles import load_profile, profile_ids
@@ -356,12 +365,12 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
         return load_profile(location)
     path = os.path.expanduser(location)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.splitext(os.path.basename(path.rstrip("/")))[0]).strip("-._")[:64]
-    for suffix, kind in ((".pmtiles", "pmtiles"), (".mbtiles", "mbtiles")):
-        if path.endswith(suffix):
+    for suffix, kind in ((".pmtiles", "pmtiles"), (".mbtiles", "mbtiles"), (".tif", "geotiff"), (".tiff", "geotiff")):
+        if path.lower().endswith(suffix):
             return {"id": source_id or stem or kind, "kind": kind, "path": path}
     if os.path.isdir(path):
         return {"id": source_id or stem or "folder", "kind": "folder", "path": path}
     raise TileSourceError(
         f"{location} is no tile source",
-        remediation="Give a URL with {z} {x} {y}, a .pmtiles or .mbtiles archive, a z/x/y folder, or a profile.",
+        remediation="Give a URL with {z} {x} {y}, a .pmtiles, .mbtiles or .tif file, a z/x/y folder, or a profile.",
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tiles on this machine's disk: PMTiles and MBTiles archives, z/x/y folders."""
+"""Tiles on this machine's disk: PMTiles and MBTiles archives, z/x/y folders; GeoTIFF has a file of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._errors import TileSourceError
 from ._pmtiles import PmtilesReader
 from ._tiles import Tile
 
-__all__ = ["LocalTile", "LocalTiles", "open_local"]
+__all__ = ["LocalTile", "LocalTiles", "file_identity", "open_local"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 SUFFIXES = (".jpg", ".png", ".webp", ".jpeg")
@@ -31,10 +31,11 @@ class LocalTile(NamedTuple):
 
 
 class LocalTiles:
-    """An open local source; `identity` changes where the tiles may have."""
+    """An open local source; `identity` changes where the tiles may have, `max_zoom` is the finest of use."""
 
     identity: Any = None
     stamped = False
+    max_zoom = 24
 
     def __enter__(self) -> "LocalTiles":
         return self
@@ -54,7 +55,8 @@ class LocalTiles:
         """Release the files."""
 
 
-def _file_identity(path: str) -> Any:
+def file_identity(path: str) -> Any:
+    """What changes when a file does."""
     try:
         status = os.stat(path)
     except OSError as exc:
@@ -64,7 +66,7 @@ def _file_identity(path: str) -> Any:
 
 class _Pmtiles(LocalTiles):
     def __init__(self, path: str) -> None:
-        self.identity = _file_identity(path)
+        self.identity = file_identity(path)
         self._reader = PmtilesReader(path)
 
     def read(self, tile: Tile) -> Optional[LocalTile]:
@@ -79,7 +81,7 @@ class _Mbtiles(LocalTiles):
     """SQLite with TMS rows (mbtiles-spec 1.3)."""
 
     def __init__(self, path: str) -> None:
-        self.identity = _file_identity(path)
+        self.identity = file_identity(path)
         if not os.path.isfile(path):
             raise TileSourceError(f"the tile source {path} is not a file")
         self._path = path
@@ -155,10 +157,14 @@ class _Folder(LocalTiles):
         return None
 
 
-def open_local(kind: str, path: str) -> LocalTiles:
-    """The tiles at a path.
+def open_local(kind: str, path: str, *, tile_size_px: int = 256, image_format: str = "auto") -> LocalTiles:
+    """The tiles at a path; size and format are for what is rendered.
 
     Raises:
         TileSourceError: missing, unreadable, damaged or of another kind.
     """
+    if kind == "geotiff":
+        from ._tile_source_geotiff import GeotiffTiles
+
+        return GeotiffTiles(path, tile_size_px=tile_size_px, image_format=image_format)
     return {"pmtiles": _Pmtiles, "mbtiles": _Mbtiles, "folder": _Folder}[kind](path)
