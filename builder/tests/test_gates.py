@@ -17,6 +17,7 @@ from c10_builder._index import META_DTYPE, replay_probes
 from c10_builder._localise import localisability
 from c10_builder._pack import fit_pca, project, quantise
 from c10_builder._pmtiles import tile_id_of, zxy_of
+from c10_builder._session import Runtime
 from c10_builder._vlad import unit_rows
 from c10_builder.bench import wilson
 from support import ground
@@ -28,9 +29,9 @@ def test_a_mutated_model_is_caught_before_centring_could_hide_it() -> None:
     pictures = np.stack([image[y : y + 224, x : x + 224] for y in range(0, 512, 90) for x in range(0, 768, 90)])
     _figures, findings = _gates.degeneracy(head.describe(pictures))
     assert not any(finding.fatal for finding in findings)
-    features = head.features
+    run = head._session.run
     # a conversion that loses the scale of the features: a large constant drowns what differs
-    head.features = lambda picture: features(picture) * 1e-4 + 5.0  # type: ignore[method-assign]
+    head._session.run = lambda pictures: run(pictures) * 1e-4 + 5.0  # type: ignore[method-assign]
     figures, findings = _gates.degeneracy(head.describe(pictures))
     assert any(finding.fatal for finding in findings), figures
 
@@ -45,7 +46,7 @@ def test_a_descriptor_does_not_depend_on_its_company() -> None:
     image = ground(2, 2)
     pictures = np.stack([image[k * 40 : k * 40 + 288, k * 30 : k * 30 + 288] for k in range(5)])
     for model in ("orb-vlad", "lite0-vlad"):
-        head = open_head(model, threads=2)
+        head = open_head(model, Runtime(threads=2))
         crops = pictures[:, : head.window_px, : head.window_px]
         together = head.describe(crops)
         for k in range(len(crops)):

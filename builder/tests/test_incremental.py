@@ -29,7 +29,11 @@ def build(data: Dict[str, Any]) -> Dict[str, Any]:
     """Build in this process."""
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
-        return Build(BuildRequest.parse(data), Voice(descriptor=sink)).run()
+        build = Build(BuildRequest.parse(data), Voice(descriptor=sink))
+        try:
+            return build.run()
+        finally:
+            build.close()
     finally:
         os.close(sink)
 

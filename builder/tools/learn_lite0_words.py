@@ -16,7 +16,8 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from c10_builder._lite0 import Lite0Vlad, backbone_session
+from c10_builder._lite0 import backbone, feature_map
+from c10_builder._session import Runtime, Session
 from c10_builder._vlad import unit_rows
 from learn_orb_words import learn, pictures
 from PIL import Image
@@ -38,9 +39,8 @@ def main() -> None:
         photo = np.asarray(Image.open(path).convert("RGB").resize((430, 242), Image.BICUBIC))
         crops += [photo[:224, :224], photo[-224:, -224:]]
     crops += [np.rot90(crop, 2) for crop in crops]
-    head = Lite0Vlad.__new__(Lite0Vlad)
-    head._session = backbone_session(1)
-    local = np.stack([head.features(crop) for crop in crops])
+    session = Session(backbone(), Runtime(), np.stack(crops[:1]))
+    local = np.stack([feature_map(session.run(crop[None])[0]) for crop in crops])
     words = learn(np.ascontiguousarray(unit_rows(local)[:, ::3].reshape(-1, local.shape[2])), WORDS, 15)
     rows = local.reshape(-1, local.shape[2]).astype(np.float64)
     values, vectors = np.linalg.eigh(np.cov(rows.T))

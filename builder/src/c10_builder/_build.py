@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import math
 import os
@@ -24,6 +23,7 @@ from PIL import features as pil_features
 from . import _gates
 from ._cache import DescriptorCache
 from ._errors import BuildCancelled, BuilderError
+from ._follow import LINES_NAME, hold
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._hard import hard_places, hard_recall
 from ._heads import Head, open_head
@@ -34,6 +34,7 @@ from ._pmtiles import PmtilesReader
 from ._publish import canonical, discard, file_table, publish, save_array, storage_error, write_file
 from ._request import BuildRequest
 from ._screen import Screened, TileCache, scan, screen
+from ._session import Runtime
 from ._version import CODE_VERSION, INDEX_SCHEMA, __version__
 from ._voice import Voice
 from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area, window_digest
@@ -161,9 +162,12 @@ class Build:
         finally:
             discard(self._staged)
             self._finish()
-            if self._lock_stream is not None:
-                self._lock_stream.close()
         return self.report
+
+    def close(self) -> None:
+        """Let go of the work folder; after the report, so that who follows the build sees it."""
+        if self._lock_stream is not None:
+            self._lock_stream.close()
 
     def _phase(self, name: str) -> None:
         now = time.monotonic()
@@ -227,11 +231,8 @@ class Build:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise storage_error(error, folder) from error
-        self._lock_stream = open(request.work_dir / "c10.lock", "a+b")
-        try:
-            fcntl.flock(self._lock_stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BuilderError("busy", "another build is using %s" % request.work_dir, retryable=True) from error
+        self._lock_stream = hold(request.work_dir)
+        self.voice.record(request.work_dir / LINES_NAME)
         free = min(shutil.disk_usage(str(folder)).free for folder in (request.work_dir, request.output_dir.parent))
         if free < _DISK_RESERVE_BYTES:
             raise BuilderError(
@@ -258,9 +259,13 @@ class Build:
     def _engine(self) -> Head:
         settings = self.request.settings
         threads = settings.threads or min(4, os.cpu_count() or 1)
-        head = open_head(self.request.model_id, threads=threads, provider=settings.provider)
+        keep = self.request.descriptor_cache_dir or self.request.work_dir
+        head = open_head(self.request.model_id, Runtime(threads, settings.provider, keep / "engines"))
+        if head.provider["fallback_reason"]:
+            self.voice.warn("provider_fallback", "%(requested)s is not used: %(fallback_reason)s" % head.provider)
         self.report["model"] = {"id": head.id, "sha256": head.sha256}
         self.report["provider"] = dict(head.provider)
+        self._parity_cos_min = head.parity_cos_min
         self.report["resources"]["threads"] = threads
         return head
 
@@ -338,6 +343,7 @@ class Build:
                 decoder_version(),
                 head.id,
                 head.sha256,
+                head.provider["used"],
                 head.window_px,
                 plan.tile_px,
                 request.settings.min_valid_ratio,
@@ -551,6 +557,8 @@ class Build:
             ]
         )
         self._staged.mkdir()
+        for name, data in head.files.items():
+            write_file(self._staged / name, data)
         save_array(self._staged / "rows.npy", coded)
         save_array(self._staged / "meta.npy", facts)
         save_array(self._staged / "blocks.npy", blocks)
@@ -703,7 +711,7 @@ class Build:
         save_array(self._staged / "probe_vectors.npy", head.describe(probes))
         save_array(self._staged / "probe_rows.npy", rows[picks].astype(np.int64))
         figures = replay_probes(Index(self._staged))
-        self.report["quality"]["parity_cos_min"] = figures["cos_min"]
+        self.report["quality"]["parity_cos_min"] = min(figures["cos_min"], round(self._parity_cos_min, 4))
         if figures["cos_min"] < 0.999 or figures["rows_agree"] < figures["probes"]:
             raise BuilderError(
                 "descriptors_degenerate", "the reference pictures do not give the stored descriptors again"

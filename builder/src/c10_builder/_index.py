@@ -155,8 +155,9 @@ class Index:
         """The model that describes pictures for this index; needs its runtime installed."""
         if self._head is None:
             from ._heads import open_head
+            from ._session import Runtime
 
-            head = open_head(self.meta["model"]["id"], threads=self._threads)
+            head = open_head(self.meta["model"]["id"], Runtime(threads=self._threads), folder=self.path)
             if head.sha256 != self.meta["model"]["sha256"]:
                 raise BuilderError(
                     "model_invalid",

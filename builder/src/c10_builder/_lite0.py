@@ -11,38 +11,32 @@ the same weight.
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from ._errors import BuilderError
-from ._heads import DATA, Head, package_array
+from ._heads import DATA, package_array
+from ._onnx_head import OnnxHead
+from ._session import Runtime
 from ._vlad import unit_rows, vlad
 
-__all__ = ["BACKBONE", "QUARTERS", "WORDS", "Lite0Vlad", "backbone_session", "generalised_mean"]
+__all__ = ["BACKBONE", "QUARTERS", "WORDS", "Lite0Vlad", "backbone", "feature_map", "generalised_mean"]
 
 BACKBONE = ("efficientnet_lite0_s16.onnx", "d253353e183ff1f3bb1d98fe2d3fb67d5ebfd9be8f901e0f4bf64993e6928d77")
 WORDS = ("lite0_words_v1.npy", "310427ade392ef067028ea538aecb2c7845a864083cf2413f6800a52a55ac0d2")
 #: (113, 112): a partial whitening matrix, then the mean it is taken about.
 QUARTERS = ("lite0_quarters_v1.npy", "defa06589425fd200e258c90474fcde32dab01314c21396f8fd0e75a220e0447")
 _GRID, _CHANNELS = 14, 112
+_ONE_THREAD = Runtime()
 
 
-def backbone_session(threads: int) -> Any:
-    """An onnxruntime session over the shipped backbone, checked against its pinned hash; one thread a run.
+def backbone() -> bytes:
+    """The shipped backbone, checked against its pinned hash.
 
     Raises:
         BuilderError: `model_unavailable`, `model_invalid`.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BuilderError(
-            "model_unavailable",
-            "the model lite0-vlad needs onnxruntime, which is not installed",
-            hint="pip install 'gps-denied-c10-builder[lite0]', or use the model orb-vlad",
-        ) from error
     name, sha256 = BACKBONE
     try:
         data = (DATA / name).read_bytes()
@@ -52,12 +46,7 @@ def backbone_session(threads: int) -> Any:
         ) from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise BuilderError("model_invalid", "the package's file %s is not the one it was released with" % name)
-    options = onnxruntime.SessionOptions()
-    # pictures run side by side on threads of ours: each picture's bits are then independent of the thread count
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return data
 
 
 def generalised_mean(local: Any) -> Any:
@@ -65,40 +54,30 @@ def generalised_mean(local: Any) -> Any:
     return unit_rows((np.maximum(local, 1e-6) ** 3).mean(axis=0) ** np.float32(1 / 3))
 
 
-class Lite0Vlad(Head):
+def feature_map(output: Any) -> Any:
+    """The backbone's output for one picture as 196 x 112 float32, rows from north-west to south-east."""
+    return np.ascontiguousarray(output.reshape(_CHANNELS, _GRID * _GRID).T)
+
+
+class Lite0Vlad(OnnxHead):
     """EfficientNet-Lite0 (Google, Apache-2.0), 16 x 112 values by word, 4 x 112 by quarter, 112 over all."""
 
     id = "lite0-vlad"
-    window_px = 224
 
-    def __init__(self, *, threads: int = 1) -> None:
-        self._session = backbone_session(threads)
+    def __init__(self, runtime: Runtime = _ONE_THREAD) -> None:
         self._words = package_array(*WORDS)
         table = package_array(*QUARTERS)
         self._whiten, self._mean = np.ascontiguousarray(table[:-1]), table[-1]
         self.dim = self._words.size + 5 * _CHANNELS
-        self._pool = ThreadPoolExecutor(max_workers=max(1, threads), thread_name_prefix="c10-describe")
-        import onnxruntime
-
-        text = "|".join(
-            [self.id, "v2", str(self.window_px), BACKBONE[1], WORDS[1], QUARTERS[1], "ort" + onnxruntime.__version__]
-        )
-        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+        super().__init__(backbone(), runtime, window_px=224, identity="|".join([self.id, "v2", WORDS[1], QUARTERS[1]]))
 
     def features(self, picture: Any) -> Any:
-        """196 x 112 float32: the feature map of one picture, rows from north-west to south-east."""
-        out = self._session.run(None, {"picture": np.ascontiguousarray(picture)[None]})[0]
-        return np.ascontiguousarray(out.reshape(_CHANNELS, _GRID * _GRID).T)
+        """See `feature_map`."""
+        return feature_map(self._session.run(picture[None])[0])
 
-    def _one(self, picture: Any) -> Any:
-        local = self.features(picture)
-        if not np.isfinite(local).all():
-            raise BuilderError("model_invalid", "the model gave values that are not numbers")
+    def _aggregate(self, output: Any) -> Any:
+        local = feature_map(output)
         words = vlad(unit_rows(local), self._words)
         square = ((local - self._mean) @ self._whiten).reshape(2, _GRID // 2, 2, _GRID // 2, _CHANNELS)
         quarters = unit_rows(unit_rows(square.mean(axis=(1, 3)).reshape(4, _CHANNELS)).reshape(-1))
-        return unit_rows(np.concatenate([words, quarters, generalised_mean(local)])).astype(np.float32)
-
-    def describe(self, pictures: Any) -> Any:
-        """See `Head.describe`."""
-        return np.stack(list(self._pool.map(self._one, pictures)))
+        return unit_rows(np.concatenate([words, quarters, generalised_mean(local)]))

@@ -142,7 +142,6 @@ class Settings:
             "dims": self.dims,
             "stride_ratio": self.stride_ratio,
             "min_valid_ratio": self.min_valid_ratio,
-            "provider": self.provider,
             "ladder": [self.ladder_below, self.ladder_above],
         }
 

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, List, Optional
 
 __all__ = ["MAX_LINE_BYTES", "Voice"]
 
 MAX_LINE_BYTES = 4096
 _PROGRESS_EVERY_S = 0.25
 _HEARTBEAT_AFTER_S = 4.0
+_SAID_MAX = 64
 #: How the build's time is spread over its phases, for a bar that moves evenly.
 PHASE_WEIGHTS = {
     "preflight": 1,
@@ -50,6 +53,8 @@ class Voice:
         self._stop = threading.Event()
         self._broken = False
         self._warnings: Dict[str, Dict[str, Any]] = {}
+        self._said: List[bytes] = []
+        self._record: Optional[BinaryIO] = None
         self._thread = threading.Thread(target=self._beat, name="c10-heartbeat", daemon=True)
         self._thread.start()
 
@@ -69,6 +74,7 @@ class Voice:
     def _write(self, data: bytes) -> None:
         with self._lock:
             self._last_line_at = time.monotonic()
+            self._keep(data)
             if self._broken:
                 return
             try:
@@ -77,6 +83,24 @@ class Voice:
             except OSError:
                 # the reader is gone; the build goes on, its report also lies in the work folder
                 self._broken = True
+
+    def _keep(self, data: bytes) -> None:
+        if self._record is None:
+            if len(self._said) < _SAID_MAX:
+                self._said.append(data)
+            return
+        # a convenience for who follows from elsewhere; a full disk is found by the build itself
+        with contextlib.suppress(OSError):
+            self._record.write(data)
+
+    def record(self, path: Path) -> None:
+        """Write every line, those already said included, to a file as well."""
+        with self._lock:
+            with contextlib.suppress(OSError):
+                self._record = open(path, "wb", buffering=0)
+            said, self._said = b"".join(self._said), []
+            if self._record is not None:
+                self._keep(said)
 
     @property
     def broken(self) -> bool:

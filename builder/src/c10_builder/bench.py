@@ -32,6 +32,7 @@ from ._index import Index, Near, upright_crop
 from ._pmtiles import PmtilesReader
 from ._request import BuildRequest, Camera, Settings, TakeOff
 from ._screen import scan, screen
+from ._session import Runtime
 from ._vlad import unit_rows
 from ._voice import Voice
 from ._windows import make_plan
@@ -199,6 +200,7 @@ def bench(
             request.work_dir.mkdir(parents=True)
             build = Build(request, voice)
             report = build.run()
+            build.close()
             index = base = Index(request.output_dir)
             count = max(1, report["windows"]["planned"])
             facts = {
@@ -279,7 +281,7 @@ def throughput(archive: Path, request: BuildRequest, *, threads: int, windows: i
         screened = screen(reader, scan(reader, progress=lambda *_: None), progress=lambda *_: None)
         spent: Dict[str, float] = {}
         for model in ("lite0-vlad", "orb-vlad"):
-            head = open_head(model, threads=threads)
+            head = open_head(model, Runtime(threads=threads))
             plan, _notes = make_plan(
                 Polygons.of_lonlat(request.polygons),
                 screened,

@@ -19,7 +19,7 @@ from typing import Any, Dict, List, Optional, Sequence
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
-from ._errors import BuildCancelled, BuilderError  # noqa: E402
+from ._errors import EXIT_CODES, BuildCancelled, BuilderError  # noqa: E402
 from ._version import __version__  # noqa: E402
 
 __all__ = ["main"]
@@ -42,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--models", default="orb-vlad,lite0-vlad")
     bench.add_argument("--prior-m", type=float, default=300.0)
     bench.add_argument("--dims", type=int, default=128)
+    attach = verbs.add_parser("attach", help="follow a build that is under way, from its first line to its report")
+    attach.add_argument("work_dir", type=Path, help="the work_dir of the build's request")
+    cancel = verbs.add_parser("cancel", help="end a build that is under way, and wait until it has ended")
+    cancel.add_argument("work_dir", type=Path, help="the work_dir of the build's request")
+    doctor = verbs.add_parser("doctor", help="whether this machine can build, and how fast")
+    doctor.add_argument("--provider", choices=("cpu", "cuda", "tensorrt"), default="cpu")
+    doctor.add_argument("--model", help="spec file of a model to try besides the shipped ones")
     query = verbs.add_parser("query", help="find where a picture was taken")
     query.add_argument("index", type=Path)
     query.add_argument("--image", type=Path, required=True)
@@ -117,6 +124,8 @@ def _build(request_path: Path) -> int:
     if work_dir is not None:
         with contextlib.suppress(OSError):
             (work_dir / "report.json").write_bytes(line)
+    if build is not None:
+        build.close()
     if failure is not None:
         return failure.exit_code
     return 1 if voice.broken else 0
@@ -159,8 +168,36 @@ def _bench(options: argparse.Namespace) -> Dict[str, Any]:
     )
 
 
+def _attach(work_dir: Path) -> int:
+    """Exit code of the build that was followed: its report says it, 1 where it was killed without one."""
+    from ._follow import attach
+
+    last = b""
+
+    def write(line: bytes) -> None:
+        nonlocal last
+        last = line
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    if not attach(work_dir, write):
+        raise BuilderError("internal", "the build ended without a report: it was killed", hint="run it again")
+    failure = json.loads(last)["failure"]
+    return EXIT_CODES.get(failure["code"], 1) if failure else 0
+
+
 def _other(options: argparse.Namespace) -> Dict[str, Any]:
     from dataclasses import asdict
+
+    if options.verb == "cancel":
+        from ._follow import cancel
+
+        return {"cancelled": cancel(options.work_dir)}
+    if options.verb == "doctor":
+        from ._doctor import examine
+
+        findings = examine(provider=options.provider, model=options.model)
+        return {"ok": all(each["level"] != "fail" for each in findings), "findings": findings}
 
     from ._index import open_index, replay_probes, verify_files
 
@@ -209,7 +246,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if options.verb == "build":
         return _build(options.request)
     try:
-        print(json.dumps(_other(options), indent=2, sort_keys=True), flush=True)
+        if options.verb == "attach":
+            return _attach(options.work_dir)
+        answer = _other(options)
+        print(json.dumps(answer, indent=2, sort_keys=True), flush=True)
+        if options.verb == "doctor" and not answer["ok"]:
+            return EXIT_CODES["model_unavailable"]
     except BrokenPipeError:
         # the reader has seen enough; keep the interpreter from complaining when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -217,6 +259,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except BuilderError as error:
         print("c10-builder: %s%s" % (error.message, ". " + error.hint if error.hint else ""), file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_CODES["cancelled"]
     return 0
 
 
