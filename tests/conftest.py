@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 _HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE / "companion"), str(_HERE / "fixtures")]
+sys.path[:0] = [str(_HERE / name) for name in ("companion", "fixtures", "faults")]
 
 import companions as containers  # noqa: E402
 from shared_data import SHARED_DATA  # noqa: E402

@@ -6,15 +6,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._cache_program import install_programs
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from power import LoopDisk
 
 

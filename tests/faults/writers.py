@@ -12,13 +12,14 @@ import signal
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _activation, _generation
 from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot, GenerationName
-from ansible_collections.gps_denied.preflight.plugins.module_utils._audit import check_audit, last_audit
 from ansible_collections.gps_denied.preflight.plugins.module_utils._takeoff_check import TakeoffQuestion, check_cache
 from cache_samples import RUN_ID, grant_for, seal_only
+from invariants import companion_faults
 from power import shut_down
 
 Breaker = Callable[[], None]
@@ -147,21 +148,15 @@ def _content_id(source: str) -> str:
 
 
 def judge(root: CacheRoot, *, old: str | None, acknowledged: bool) -> str | None:
-    """Hold what is on the disk against I1 to I3, by the take-off check; the name of the current generation."""
+    """Hold what is on the disk against the invariants, and the gate against that; the current generation's name."""
     link = root.link_target("current")
     current = str(link) if link else None
-    if current is None:
-        assert old is None, "I2: the current cache is gone"
-        assert not acknowledged, "I3: the acknowledged first activation is gone"
-        return None
+    assert current is not None or old is None, "I2: the current cache is gone"
+    assert not acknowledged or current != old, f"I3: the acknowledged activation is lost, {old} is current again"
+    faults = companion_faults(Path(root.path), acknowledged=current if acknowledged else None)
+    assert faults == [], "; ".join(faults)
     answer = check_cache(root, TakeoffQuestion())
-    assert answer.go, f"I2: {current} is current and not whole: {answer.reason} {answer.message}"
-    if acknowledged:
-        assert current != old, f"I3: the acknowledged activation is lost, {old} is current again"
-        assert last_audit(root.join("audit.ndjson")).get("generation") == current, "I3: the audit line is lost"
-        assert root.read_record("counter").get("floor") == link.counter if link else False, "I3: the counter is lost"
-    broken = check_audit(root.join("audit.ndjson"))[1]
-    assert broken is None, f"I10: {broken}"
+    assert answer.go == (current is not None), f"I1: {current} is whole, and the gate says {answer.message}"
     return current
 
 

@@ -117,6 +117,7 @@ def test_secret_from_file_before_environment(tmp_path: Path) -> None:
     ("content", "mode", "words"),
     [
         (b"secret", 0o644, "open to others"),
+        (b"secret", 0o640, "open to others"),
         (b"", 0o600, "one line"),
         (b"a\nb", 0o600, "one line"),
         (b"\xff", 0o600, "one line"),
