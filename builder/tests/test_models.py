@@ -15,11 +15,13 @@ import onnxruntime
 import pytest
 from c10_builder import _session, open_index
 from c10_builder._errors import BuilderError
+from c10_builder._geo import WORLD_M, mercator_of
 from c10_builder._heads import DATA, open_head
 from c10_builder._lite0 import BACKBONE, WORDS
 from c10_builder._onnx_head import SpecHead, reference_pictures
 from c10_builder._session import Runtime, Session, engine_key, parity
-from support import corner, request, run_build
+from PIL import Image
+from support import X0, Y0, ZOOM, request, run_build
 
 
 def spec(folder: Path, **changes: Any) -> Path:
@@ -55,12 +57,14 @@ def test_an_index_carries_the_model_it_was_built_with(the_map: Any, tmp_path: Pa
     assert report["model"]["id"] == "site-vlad"
     # what searches it has the index alone
     shutil.rmtree(tmp_path / "model")
-    index = open_index(Path(tmp_path / "out"), verify=True)
-    lon, lat = corner(3, 2)
-    side = int(index.sides_m[0] / 0.5)
-    match = index.query(image[:side, :side], heading_deg=0.0)[0]
-    assert match.score > 0.5
-    assert (lon, lat) != (0, 0)
+    index = open_index(tmp_path / "index", verify=True)
+    unit = WORLD_M / (1 << ZOOM)
+    side = int(index.sides_m[1] / index.meta["scales"][1]["gsd_m"])
+    photo = Image.fromarray(image).crop((300, 250, 300 + side, 250 + side))
+    match = index.query(photo, heading_deg=0.0, near=None)[0]
+    mx, my = mercator_of(lon_deg=match.lon_deg, lat_deg=match.lat_deg)
+    assert abs((mx / unit - X0) * 256 - 300 - side / 2) < side
+    assert abs((my / unit - Y0) * 256 - 250 - side / 2) < side
 
 
 @pytest.mark.parametrize(
