@@ -32,7 +32,6 @@ MAX_LOG_BYTES = 512 * 1024 * 1024
 class ActionModule(CompanionAction):
     phase = FailurePhase.BUILD
     argument_spec: ClassVar[Dict[str, Any]] = {
-        "lease_s": {"type": "float", "default": 0.0},
         "link_loss_s": {"type": "float", "default": 600.0},
         "poll_wait_s": {"type": "float", "default": 5.0},
         "memory_max_bytes": {"type": "int", "default": 0},
@@ -47,7 +46,6 @@ class ActionModule(CompanionAction):
         spec = job_spec(
             config,
             job_run_id,
-            lease_s=arguments["lease_s"],
             memory_max_bytes=arguments["memory_max_bytes"],
             network=arguments["network"],
         )

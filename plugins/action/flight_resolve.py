@@ -21,6 +21,8 @@ class ActionModule(PhaseAction):
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         flight = resolve_flight(run.config, flight_id=arguments["flight_id"], flight_file=arguments["flight_file"])
         run.save_flight(flight)
+        given = {name: arguments[name] for name in ("flight_id", "flight_file")}
+        run.journal.record("fact", phase=self.phase, given=given)
         for warning in flight.warnings:
             run.journal.record("warning", phase=self.phase, text=warning)
         summary = f"{flight.flight_id}: {flight.format}, {len(flight.waypoints)} waypoints"

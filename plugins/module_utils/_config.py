@@ -30,6 +30,17 @@ MIN_LEASE_S = 30.0
 """A followed build is asked every few seconds, over a link that may need as long to be found gone."""
 
 
+_CHOICES: Dict[str, Tuple[str, ...]] = {
+    "flight_area_kind": ("corridor", "bbox", "polygon"),
+    "landing_proof": ("flag", "mavlink"),
+}
+_RANGES: Dict[str, Tuple[float, float, str]] = {
+    "camera_hfov_deg": (1.0, 170.0, "degrees from 1 to 170"),
+    "coverage_tolerance_ratio": (0.0, 1.0, "a number from 0 to 1"),
+    "mavlink_system_id": (0, 255, "a number from 1 to 255"),
+}
+
+
 def _described(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})  # pylint: disable=invalid-field-call
 
@@ -133,12 +144,13 @@ class PreflightConfig:
     progress_socket: Optional[str] = _described(None, "Datagram socket for progress records; the driver sets it.")
 
     def __post_init__(self) -> None:
-        if self.flight_area_kind not in ("corridor", "bbox", "polygon"):
-            raise SettingsError(f"flight_area_kind is {self.flight_area_kind!r}: give corridor, bbox or polygon")
-        if self.landing_proof not in ("flag", "mavlink"):
-            raise SettingsError(f"landing_proof is {self.landing_proof!r}: give flag or mavlink")
-        if not 0 <= self.mavlink_system_id <= 255:
-            raise SettingsError(f"mavlink_system_id is {self.mavlink_system_id}: give a number from 1 to 255")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                given = getattr(self, name)
+                raise SettingsError(f"{name} is {given!r}: give {', '.join(choices[:-1])} or {choices[-1]}")
+        for name, (least, most, wanted) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise SettingsError(f"{name} is {getattr(self, name)}: give {wanted}")
         for name in (
             "flight_bbox_buffer_m",
             "takeoff_radius_m",
@@ -173,12 +185,6 @@ class PreflightConfig:
             raise SettingsError(f"refresh_after_h is {self.refresh_after_h}: give hours from 0 up")
         if self.build_lease_s != 0 and not MIN_LEASE_S <= self.build_lease_s < 1e7:
             raise SettingsError(f"build_lease_s is {self.build_lease_s}: give {MIN_LEASE_S:g} or more, or 0 for no end")
-        if not 0.0 <= self.coverage_tolerance_ratio <= 1.0:
-            raise SettingsError(
-                f"coverage_tolerance_ratio is {self.coverage_tolerance_ratio}: give a number from 0 to 1"
-            )
-        if not 1.0 <= self.camera_hfov_deg <= 170.0:
-            raise SettingsError(f"camera_hfov_deg is {self.camera_hfov_deg}: give degrees from 1 to 170")
         if any(not 0 <= zoom <= 24 for zoom in self.zooms):
             raise SettingsError(f"zooms are {list(self.zooms)}: give numbers from 0 to 24, or auto")
         if "/" in self.lock_filename or not self.lock_filename:

@@ -16,6 +16,7 @@ description:
     follows its output live, and takes its report.
   - The job outlives the link. After a cut it is followed on from the same byte; the same run started again
     re-attaches to it.
+  - Where the run's setting C(build_lease_s) is not 0, the companion ends a job that nobody has followed for that long.
   - A signal, or the end of ansible-playbook, cancels the job with every process that it started.
   - Success means that the builder exited 0, that its report is the last line, of this run and valid, and that no
     process is left.
@@ -28,12 +29,6 @@ options:
     description: The run folder that M(gps_denied.preflight.run_begin) returned.
     type: path
     required: true
-  lease_s:
-    description:
-      - Ends the job when nobody has followed it for this many seconds; V(0) lets it go on.
-      - Leave it at V(0) for attended builds, which a person attaches to again; set it for unattended ones.
-    type: float
-    default: 0.0
   link_loss_s:
     description: How long the link to the companion may be gone before the task gives up; the job goes on meanwhile.
     type: float
@@ -57,10 +52,10 @@ EXAMPLES = r"""
   gps_denied.preflight.c10_build:
     run_dir: "{{ preflight.run.run_dir }}"
 
-- name: Let an unattended build end when the workstation has been gone for ten minutes
+- name: Sit out a link that is gone for half an hour
   gps_denied.preflight.c10_build:
     run_dir: "{{ preflight.run.run_dir }}"
-    lease_s: 600
+    link_loss_s: 1800
 """
 
 RETURN = r"""

@@ -14,9 +14,7 @@ from ..module_utils._remote_job import JobSpec
 __all__ = ["job_spec"]
 
 
-def job_spec(
-    config: PreflightConfig, run_id: str, *, lease_s: float = 0.0, memory_max_bytes: int = 0, network: bool = False
-) -> JobSpec:
+def job_spec(config: PreflightConfig, run_id: str, *, memory_max_bytes: int = 0, network: bool = False) -> JobSpec:
     """Where the job lives on the companion, what it runs, and its bounds."""
     jobs = f"{config.companion_cache_root}/jobs/{run_id}"
     return JobSpec(
@@ -25,7 +23,7 @@ def job_spec(
         command=tuple(shlex.split(config.c10_builder_command)),
         request_path=f"{jobs}/request.json",
         timeout_s=config.build_timeout_s,
-        lease_s=lease_s,
+        lease_s=config.build_lease_s,
         memory_max_bytes=memory_max_bytes,
         network=network,
     )

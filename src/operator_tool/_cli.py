@@ -15,7 +15,7 @@ import click
 from ._cli_companion import enrol, sign, verify, wheelhouse
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
-from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
+from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
 from ._cli_tiles import download, plan
 
 
@@ -29,6 +29,9 @@ def cli() -> None:
 @click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
 @click.option("--flight-file", metavar="FILE", help="A mission file (QGroundControl .plan, QGC WPL, …).")
 @click.option("--plan", "plan_file", metavar="FILE", help="Apply a plan; refused where its flight has changed.")
+@click.option(
+    "--attach", "attach_run", metavar="RUN", help="Follow on the build of an earlier run of this workstation."
+)
 @companion_options
 @click.option(
     "--api-key", metavar="KEY", help="Tile provider's API key; others can read a command line: prefer --api-key-file."
@@ -41,6 +44,7 @@ def cli() -> None:
 def build_cache(flight_id: str | None, flight_file: str | None, assignments: tuple[str, ...], **flags: Any) -> None:
     """Build, verify and activate the cache that a flight needs, on every companion."""
     from . import _build
+    from ._attach import earlier_run
     from ._plan import read_plan
     from ._progress_view import progress_view
     from ._summary import human_summary
@@ -50,8 +54,13 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         planned = read_plan(flags["plan_file"])
         flight_id, flight_file = planned["flight"]["given"]["flight_id"], planned["flight"]["given"]["flight_file"]
         chosen = {**planned["settings"], **chosen, "expected_flight_fingerprint": planned["flight"]["fingerprint"]}
-    if bool(flight_id) == bool(flight_file):
-        raise click.UsageError("give one of --flight-id, --flight-file and --plan")
+    if sum(map(bool, (flight_id, flight_file, flags["attach_run"]))) != 1:
+        raise click.UsageError("give one of --flight-id, --flight-file, --plan and --attach")
+    if flags["attach_run"]:
+        flight_source, earlier = earlier_run(config(flags, assignments), flags["attach_run"])
+        chosen = {**earlier, **chosen}
+    else:
+        flight_source = _build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file))
     secrets = {}
     if flags["api_key"]:
         click.echo(
@@ -59,7 +68,7 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         )
         secrets["satellite_provider_api_key"] = flags["api_key"]
     request = _build.BuildCacheRequest(
-        flight=_build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file)),
+        flight=flight_source,
         settings=chosen,
         secrets=secrets,
         config_file=flags["config_file"],

@@ -26,7 +26,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store i
 SCHEMA_VERSION = 1
 COMPANION_DISK_FACTOR = 3
 COMPANION_RESERVE_BYTES = 64 * 1024 * 1024
-NOT_KEPT = ("report", "progress_socket", "expected_flight_fingerprint")
+NOT_KEPT = ("report", "progress_socket", "expected_flight_fingerprint", "attach_run")
 
 
 def make_plan(config: PreflightConfig, *, flight_id: str | None, flight_file: str | None) -> dict[str, Any]:
