@@ -18,7 +18,10 @@ import pytest
 from c10_builder._build import Build
 from c10_builder._cache import DescriptorCache
 from c10_builder._errors import BuilderError
+from c10_builder._pmtiles import PmtilesReader
 from c10_builder._request import BuildRequest
+from c10_builder._screen import scan, screen
+from c10_builder._verdicts import Verdicts
 from c10_builder._voice import Voice
 from support import X0, Y0, ZOOM, corner, ground, jpeg, request, tiles_of, tree, write_archive
 
@@ -131,3 +134,26 @@ def test_two_builds_do_not_write_one_cache(tmp_path: Path) -> None:
     with pytest.raises(BuilderError, match="another build is writing"):
         DescriptorCache(tmp_path, model_sha256="ab" * 32, dim=3)
     held.close()
+
+
+def test_verdicts_are_kept_and_a_damaged_file_is_none(tmp_path: Path, the_map: Any) -> None:
+    def known(**changes: str) -> Verdicts:
+        return Verdicts(tmp_path / "cache", **dict({"key": "k", "archive_sha256": the_map[2]}, **changes))
+
+    with PmtilesReader(the_map[1]) as archive:
+        first = known()
+        tiles = scan(archive, hashes=first.hashes, progress=lambda *_: None)
+        screened = screen(archive, tiles, known=first.verdicts, progress=lambda *_: None)
+        first.save()
+        again = known()
+        assert (again.hashes, again.verdicts) == (first.hashes, first.verdicts)
+        assert len(again.verdicts) == len(set(again.hashes.values())) > 0
+        assert screen(archive, tiles, known=again.verdicts, progress=lambda *_: None) == screened
+    assert not known(archive_sha256="0" * 64).hashes
+    assert known(archive_sha256="0" * 64).verdicts == first.verdicts
+    assert not known(key="another decoder").verdicts
+    path = tmp_path / "cache" / "verdicts.json"
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b'"ok:', b'"xx:', 1), whole[:-9], b"", b"\n", b"[" * 100_000):
+        path.write_bytes(damaged)
+        assert not known().verdicts

@@ -35,6 +35,7 @@ from ._publish import canonical, discard, file_table, publish, save_array, stora
 from ._request import BuildRequest
 from ._screen import Screened, TileCache, scan, screen
 from ._session import Runtime
+from ._verdicts import Verdicts
 from ._version import CODE_VERSION, INDEX_SCHEMA, __version__
 from ._voice import Voice
 from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area, window_digest
@@ -195,9 +196,19 @@ class Build:
         self._phase("scan")
         with PmtilesReader(request.archive_path) as archive:
             self._check_archive()
-            tiles = scan(archive, progress=lambda done, total: self.voice.progress(done, total, "tiles"))
+            known = Verdicts(
+                request.descriptor_cache_dir or request.work_dir,
+                key="%s|%s" % (CODE_VERSION, decoder_version()),
+                archive_sha256=request.archive_sha256,
+            )
+
+            def progress(done: int, total: int) -> None:
+                self.voice.progress(done, total, "tiles")
+
+            tiles = scan(archive, hashes=known.hashes, progress=progress)
             self._phase("screen")
-            screened = screen(archive, tiles, progress=lambda done, total: self.voice.progress(done, total, "tiles"))
+            screened = screen(archive, tiles, known=known.verdicts, progress=progress)
+            known.save()
             self._phase("engine")
             head = self._engine()
             self._phase("plan")

@@ -90,9 +90,20 @@ def decode_tile(data: bytes) -> Tuple[Optional[Any], str]:
         return None, "undecodable-" + type(error).__name__
 
 
-def scan(archive: PmtilesReader, *, progress: Callable[[int, int], None]) -> Dict[Key, TileInfo]:
-    """List the archive's tiles and hash each distinct content once."""
-    hashes: Dict[Tuple[int, int], str] = {}
+def scan(
+    archive: PmtilesReader,
+    *,
+    hashes: Optional[Dict[Tuple[int, int], str]] = None,
+    progress: Callable[[int, int], None],
+) -> Dict[Key, TileInfo]:
+    """List the archive's tiles and hash each distinct content once.
+
+    Args:
+        archive: the open archive.
+        hashes: hashes by (offset, length) from an earlier scan of this very archive, extended in place.
+        progress: called with (done, total).
+    """
+    hashes = {} if hashes is None else hashes
     tiles: Dict[Key, TileInfo] = {}
     entries = sorted(archive.entries(), key=lambda e: (e.z, e.x, e.y))
     for done, entry in enumerate(entries, 1):
