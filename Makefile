@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # make demo   set up .venv and run the main job on the examples
 # make test   set up what the tests need and run all of them
+# make soak   what takes hours; writes its results into docs/reliability.md
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
@@ -8,10 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FLIGHT ?= examples/flights/bali-survey.plan
 
-.PHONY: demo test test-setup lint bench soak docs clean help
+.PHONY: demo test test-setup lint bench soak controls docs clean help
 
 help:
-	@echo "make demo | test | lint | bench | soak | docs | clean"
+	@echo "make demo | test | lint | bench | soak | controls | docs | clean"
 
 $(VENV)/runtime.stamp: requirements/runtime.lock requirements/build.lock pyproject.toml builder/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is missing; on Debian or Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; }
@@ -45,7 +46,11 @@ bench: test-setup
 	$(BIN)/python -m tests.bench
 
 soak: test-setup
-	$(BIN)/python -m pytest -m soak --timeout=0 --durations=20
+	$(BIN)/python -m pytest -m soak --timeout=0 --durations=20 -p tests.soak_results --soak-results docs/reliability.md
+
+# Plants defects in a copy of the product, and shows that the tests convict each of them.
+controls: test-setup
+	$(BIN)/python tests/faults/controls.py
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/python -m tools.reference

@@ -10,6 +10,7 @@ import itertools
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -157,5 +158,10 @@ def test_the_same_cuts_convict_a_broken_writer(disk: LoopDisk, name: str) -> Non
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10, 14))
-def test_thousands_of_random_power_cuts(disk: LoopDisk, seed: int) -> None:
-    random_cuts(disk, sound, count=500, dice=random.Random(seed))
+def test_thousands_of_random_power_cuts(
+    disk: LoopDisk, seed: int, record_property: Callable[[str, object], None]
+) -> None:
+    acknowledgements, switches = random_cuts(disk, sound, count=500, dice=random.Random(seed))
+    record_property("cuts", 500)
+    record_property("after the acknowledgement", acknowledgements)
+    record_property("new cache current", switches)

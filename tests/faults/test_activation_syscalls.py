@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,11 @@ def test_a_kill_at_every_call_leaves_the_old_or_the_new_cache_and_the_next_run_e
     "error", ["ENOSPC", pytest.param("EIO", marks=pytest.mark.soak), pytest.param("EROFS", marks=pytest.mark.soak)]
 )
 def test_an_error_of_every_call_is_told_in_a_sentence_and_leaves_the_old_or_the_new_cache(
-    scene: Scene, error: str
+    scene: Scene, error: str, record_property: Callable[[str, object], None]
 ) -> None:
-    assert sweep(scene, f"error={error}") >= 20
+    stopped = sweep(scene, f"error={error}")
+    record_property("calls that ended the activation", stopped)
+    assert stopped >= 20
 
 
 @pytest.mark.parametrize("error", ["EIO", "EROFS", "EDQUOT"])

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from controls import ROOT, UTILS, judge_all
@@ -32,8 +32,9 @@ def test_the_quick_defects_are_convicted() -> None:
 
 
 @pytest.mark.soak
-def test_every_defect_is_convicted() -> None:
+def test_every_defect_is_convicted(record_property: Callable[[str, object], None]) -> None:
     convict(DEFECTS)
+    record_property("seeded defects convicted", len(DEFECTS))
 
 
 def test_a_change_that_breaks_nothing_is_not_convicted() -> None:
