@@ -29,7 +29,7 @@ from ._hard import hard_places, hard_recall
 from ._heads import Head, open_head
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, replay_probes, verify_files
 from ._localise import localisability, map_files, thirds
-from ._pack import fit_pca, project, quantise
+from ._pack import Rows, fit_pca, project, project_all, quantise
 from ._pmtiles import PmtilesReader
 from ._publish import canonical, discard, file_table, publish, save_array, storage_error, write_file
 from ._request import BuildRequest
@@ -43,6 +43,7 @@ from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area, window
 __all__ = ["Build", "empty_report"]
 
 _BATCH = 32
+_BLOCK_ROWS = 4096
 #: Above this many rows the cost of int8 is not measured: it needs every row as float.
 _FLOAT_CHECK_ROWS = 50_000
 _DISK_RESERVE_BYTES = 64 * 1024 * 1024
@@ -518,7 +519,9 @@ class Build:
     ) -> None:
         settings = self.request.settings
         # a window without a single feature (a roof of cloud, one clean field) has no descriptor to be found by
-        featured = np.array([bool(np.any(raw[k])) for k in range(len(raw))]) & (shares >= settings.min_valid_ratio)
+        featured = shares >= settings.min_valid_ratio
+        for start in range(0, len(raw), _BLOCK_ROWS):
+            featured[start : start + _BLOCK_ROWS] &= np.any(raw[start : start + _BLOCK_ROWS], axis=1)
         kept = np.flatnonzero(featured)
         windows = self.report["windows"]
         windows["excluded"] = len(shares) - len(kept)
@@ -531,7 +534,7 @@ class Build:
                 hint="the map is empty, black or too coarse here; check the tile source",
             )
         self._kept = kept
-        compact = raw[kept] if len(kept) < len(raw) else raw
+        compact = Rows(raw, kept)
         figures, findings = _gates.degeneracy(compact)
         self.report["quality"].update(figures)
         self._act_on(findings)
@@ -543,9 +546,9 @@ class Build:
             )
         coded = np.empty((len(kept), basis.shape[1]), dtype=np.int8)
         facts = np.zeros(len(kept), dtype=META_DTYPE)
-        for start in range(0, len(kept), 4096):
-            stop = min(start + 4096, len(kept))
-            coded[start:stop], facts["inv_length"][start:stop] = quantise(project(compact[start:stop], basis))
+        for start, part in project_all(compact, basis):
+            stop = start + len(part)
+            coded[start:stop], facts["inv_length"][start:stop] = quantise(part)
         latitude = self._windows_latitude(plan)
         for row, k in enumerate(kept):
             window = plan.windows[k]
@@ -691,7 +694,9 @@ class Build:
         head = index.head()
         genuine, agree, agree_float = [], 0, 0
         basis = np.load(self._staged / "pca_basis.npy", allow_pickle=False)
-        exact = project(raw[self._kept], basis) if len(index) <= _FLOAT_CHECK_ROWS else None
+        exact: Any = None
+        if len(index) <= _FLOAT_CHECK_ROWS:
+            exact = np.concatenate([part for _start, part in project_all(Rows(raw, self._kept), basis)])
         queries = project(descriptors, basis)
         for query, descriptor, row in zip(queries, descriptors, rows):
             facts = index.rows_meta[int(row)]

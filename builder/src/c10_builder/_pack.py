@@ -4,13 +4,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Tuple
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 
 from ._vlad import BLOCK_ROWS, block_matmul, unit_rows
 
-__all__ = ["fit_pca", "project", "quantise"]
+__all__ = ["Rows", "fit_pca", "project", "project_all", "quantise"]
+
+_PROJECT_ROWS = 4096
+
+
+class Rows:
+    """Some rows of a memory map, read as they are asked for: a large map's descriptors do not fit into memory.
+
+    Args:
+        raw: n x d.
+        which: positions in `raw`, rising.
+    """
+
+    def __init__(self, raw: Any, which: Any) -> None:
+        self._raw, self._which = raw, which
+        self.shape = (len(which), raw.shape[1])
+
+    def __len__(self) -> int:
+        return len(self._which)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._raw[self._which[rows]]
 
 
 def fit_pca(raw: Any, dims: int) -> Any:
@@ -21,7 +42,7 @@ def fit_pca(raw: Any, dims: int) -> Any:
     one it was 9 points worse on the first.
 
     Args:
-        raw: n x d, may be a memory map; read in blocks.
+        raw: n x d array, memory map or `Rows`; read in blocks.
         dims: axes wanted; at most n and d are found.
 
     Returns:
@@ -31,7 +52,7 @@ def fit_pca(raw: Any, dims: int) -> Any:
     keep = max(1, min(dims, d, n))
     if n <= d:
         # the small side: eigenvectors of the rows' inner products
-        rows = np.asarray(raw, dtype=np.float64)
+        rows = np.asarray(raw[np.arange(n)], dtype=np.float64)
         values, vectors = np.linalg.eigh(rows @ rows.T)
         basis = rows.T @ vectors[:, np.argsort(values)[::-1][:keep]]
         basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
@@ -50,6 +71,12 @@ def fit_pca(raw: Any, dims: int) -> Any:
 def project(raw: Any, basis: Any) -> Any:
     """n x k float32 unit rows."""
     return unit_rows(block_matmul(np.asarray(raw, dtype=np.float32), basis)).astype(np.float32)
+
+
+def project_all(raw: Any, basis: Any) -> Iterator[Tuple[int, Any]]:
+    """(first row, projected rows), block by block."""
+    for start in range(0, len(raw), _PROJECT_ROWS):
+        yield start, project(raw[start : min(start + _PROJECT_ROWS, len(raw))], basis)
 
 
 def quantise(rows: Any) -> Tuple[Any, Any]:
