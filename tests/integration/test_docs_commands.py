@@ -82,8 +82,16 @@ INTERNET = "fetches wheels from the internet"
 ENROL = "wants an SSH companion at that address"
 PROVISION = "wants a bare companion: the scenario of provisioning runs it"
 FLEET = "wants several companions: the scenario of a fleet runs it"
+LANDING = "wants a provider and vehicles: run by the tests of the landing, and by their scenario"
+HINT = "wants a vehicle in flight: run by the tests of position hints, and by their scenario"
 OTHER_FLIGHT = "a command that is run here, for another flight"
 NOT_RUN = {
+    "operator-tool upload-landing --inventory fleet.yml --upload-url https://tiles.example.org/v1": LANDING,
+    "ansible-playbook gps_denied.preflight.upload_landing -i fleet.yml"
+    " -e landing_upload_url=https://tiles.example.org/v1": LANDING,
+    "operator-tool reloc --lat -8.4195 --lon 115.1872 --radius-m 300 --inventory fleet.yml --vehicle-id survey-01": HINT,
+    "ansible-playbook gps_denied.preflight.reloc -i fleet.yml --limit survey-01 -e hint_confirmed=true"
+    " -e lat_deg=-8.4195 -e lon_deg=115.1872 -e radius_m=300": HINT,
     "make test": "is what runs this",
     ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-inspection": OTHER_FLIGHT,
     ".venv/bin/ansible-playbook playbooks/build_cache.yml -e flight_id=bali-survey -e lock_timeout_s=60": "is run here"

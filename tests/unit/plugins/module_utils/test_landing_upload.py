@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _landing_upload
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     LandingSpoolError,
@@ -21,9 +23,13 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_arch
     FetchedRecording,
     open_recording,
 )
-from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_ledger import UploadLedger
-from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_spool import inspect_spool
-from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_target import UploadTarget
+from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_ledger import TileKey, UploadLedger
+from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_spool import (
+    MAX_TILE_BYTES,
+    inspect_spool,
+    tile_of_path,
+)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_target import MAX_ASKED, UploadTarget
 from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_upload import (
     UploadResult,
     upload_recordings,
@@ -35,6 +41,7 @@ from upload_provider import UploadProvider
 sys.path.insert(0, str(Path(__file__).parents[4] / "examples" / "companion"))
 from landing_recorder import Recorder
 
+ROOT = Path(__file__).parents[4]
 LIMITS = DownloadLimits(backoff_s=0.01, request_timeout_s=5.0, stall_s=20.0, deadline_s=60.0, breaker_probes=1)
 
 
@@ -234,3 +241,19 @@ def test_a_damaged_ledger_is_one_sentence(tmp_path: Path) -> None:
     path.write_bytes(b"no database, surely not one of SQLite's" * 100)
     with pytest.raises(TileUploadError, match="ledger .* cannot be used"):
         UploadLedger(str(path), provider="p", run_id="r")
+
+
+def test_the_openapi_document_says_what_the_client_does(tmp_path: Path) -> None:
+    document = yaml.safe_load((ROOT / "docs" / "reference" / "landing-upload.openapi.yaml").read_text("utf-8"))
+    schemas, paths = document["components"]["schemas"], document["paths"]
+    asked = paths["/tiles/query"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert asked["properties"]["tiles"]["maxItems"] == MAX_ASKED
+    assert schemas["Picture"]["maxLength"] == MAX_TILE_BYTES
+    with UploadProvider() as provider:
+        request = target_of(provider).put(TileKey(17, 3, 4, "0" * 64), b"x", media_type="image/png")
+        assert request.url == f"{provider.url}/tiles/17/3/4/{'0' * 64}"
+    name = next(line for line in request.headers if line.startswith("Idempotency-Key: ")).partition(": ")[2]
+    assert re.fullmatch(schemas["Name"]["pattern"], name)
+    taken = paths["/tiles/{z}/{x}/{y}/{sha256}"]["put"]["requestBody"]["content"]
+    found = [tile_of_path(f"17/1/1.{kind}") for kind in ("jpg", "png", "webp")]
+    assert {tile[3] for tile in found if tile} == set(taken)
