@@ -17,11 +17,12 @@ import re
 import shlex
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
-from . import _job_program
 from ._errors import CacheBuildError, CompanionUnreachableError, RemoteBuildError
+from ._job_bundle import job_source
+from ._job_poll import CHUNK_BYTES, MAX_CHUNK_BYTES, VERSION
+from ._job_program import ANSWER_MARK
 
 __all__ = ["CommandResult", "ConnectionLost", "JobEnd", "JobLimits", "JobSpec", "RemoteJob", "follow_job"]
 
@@ -178,17 +179,16 @@ class RemoteJob:
         self._send({"verb": "clean", "folder": self.spec.folder})
 
     def _send(self, request: Mapping[str, Any]) -> Dict[str, Any]:
-        source = Path(_job_program.__file__).with_suffix(".py").read_bytes()
         command = "umask 022; %s -I -S -c %s" % (self._python, shlex.quote(_BOOTSTRAP))
-        return self._ask(command, json.dumps(dict(request)).encode() + b"\n" + source)
+        return self._ask(command, json.dumps(dict(request)).encode() + b"\n" + job_source())
 
     def _ask(self, command: str, data: Optional[bytes]) -> Dict[str, Any]:
         result = self._run(command, data)
         if result.rc == 255 or result.rc < 0:  # ssh says that the link is gone, or was killed itself
             raise ConnectionLost(result.stderr.strip()[-500:] or "ssh was ended by signal %d" % -result.rc)
         for line in reversed(result.stdout.splitlines()):
-            if line.startswith(_job_program.ANSWER_MARK):
-                return _answer(line[len(_job_program.ANSWER_MARK) :])
+            if line.startswith(ANSWER_MARK):
+                return _answer(line[len(ANSWER_MARK) :])
         raise RemoteBuildError(
             "the companion did not answer as the job program does (exit status %d): %s"
             % (result.rc, (result.stderr or result.stdout).strip()[-500:]),
@@ -204,7 +204,7 @@ def _answer(text: str) -> Dict[str, Any]:
         value = json.loads(text)
     except ValueError:
         value = None
-    if not isinstance(value, dict) or value.get("v") != _job_program.VERSION:
+    if not isinstance(value, dict) or value.get("v") != VERSION:
         raise RemoteBuildError("the companion's answer is not of this job program's version")
     if "error" in value:
         raise RemoteBuildError("the companion refused: %s" % value["error"])
@@ -232,7 +232,7 @@ class _Follower:
         self._sleep = sleep
         self._offsets = {"out": 0, "err": 0}
         self._heard_at = clock()
-        self._chunk_bytes = _job_program.CHUNK_BYTES
+        self._chunk_bytes = CHUNK_BYTES
         self._deadline = clock() + job.spec.timeout_s + limits.start_grace_s + limits.link_loss_s
 
     def over_the_link(self, act: Callable[[], Dict[str, Any]], what: str) -> Dict[str, Any]:
@@ -251,7 +251,8 @@ class _Follower:
                     raise CompanionUnreachableError(
                         "lost the companion while waiting to %s run %s, %.0f s long: %s"
                         % (what, self._job.spec.run_id, now - lost_at, exc),
-                        remediation="Mend the link and run again with the same run id: the build goes on meanwhile.",
+                        remediation="The build goes on. Mend the link, then: operator-tool build-cache --attach %s"
+                        % self._job.spec.run_id,
                         details={"run_id": self._job.spec.run_id, "folder": self._job.spec.folder},
                     ) from None
                 self._sleep(self._limits.retry_s)
@@ -290,9 +291,9 @@ class _Follower:
     def _fit_chunk(self, took_s: float, *, waiting: bool) -> None:
         """Larger pieces for a builder that talks faster than it is asked, smaller ones over a slow link."""
         if took_s > SLOW_POLL_S:
-            self._chunk_bytes = max(_job_program.CHUNK_BYTES, self._chunk_bytes // 2)
+            self._chunk_bytes = max(CHUNK_BYTES, self._chunk_bytes // 2)
         elif waiting:
-            self._chunk_bytes = min(_job_program.MAX_CHUNK_BYTES, self._chunk_bytes * 2)
+            self._chunk_bytes = min(MAX_CHUNK_BYTES, self._chunk_bytes * 2)
 
     def _take(self, name: str, chunk: Mapping[str, Any]) -> bool:
         """Hand on new bytes; whether more are waiting."""

@@ -40,9 +40,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     }
 
 
-def inventory_of(settings: dict[str, Any], *companions: Companion) -> dict[str, Any]:
+def inventory_of(settings: dict[str, Any], *companions: Companion, folder: Path | None = None) -> dict[str, Any]:
     """The settings with an inventory of these companions and their pinned keys."""
-    folder = Path(settings["cache_staging_root"]).parent
+    folder = folder or Path(settings["cache_staging_root"]).parent
     hosts = {companion.name: companion.inventory_vars for companion in companions}
     path = folder / "companions.yml"
     path.write_text(json.dumps({"companions": {"hosts": hosts}}))
@@ -209,29 +209,56 @@ def command_line(settings: dict[str, Any], companion: Companion) -> list[str]:
     return command
 
 
-def test_a_workstation_that_lost_its_power_goes_on_with_the_build(
-    settings: dict[str, Any], companion: Companion
-) -> None:
-    """Nothing on the workstation could end the job: the next run with the same inputs finds it and takes its result."""
-    with_pause = {**settings, "c10_builder_command": slow_builder(companion, 30)}
+def lose_power_in_mid_build(settings: dict[str, Any], companion: Companion) -> str:
+    """A run whose workstation is gone before it could end anything on the companion; gives its id."""
     with subprocess.Popen(
-        command_line(with_pause, companion), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command_line(settings, companion), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as driver:
         wait_until(lambda: started(companion))
         playbook = controller_of(Path(settings["cache_staging_root"]))
         companion.disconnect()
         workers = [int(pid) for pid in Path(f"/proc/{playbook}/task/{playbook}/children").read_text().split()]
-        for pid in [driver.pid, *workers, playbook]:
+        # From the innermost on: who outlives another by a moment would cancel, and ssh would deliver that later.
+        for pid in [*workers, playbook, driver.pid]:
             os.kill(pid, signal.SIGKILL)
     companion.reconnect()
-    first = processes(companion)
-    assert first
+    assert processes(companion)
     companion.exec_root(f"rm {companion.cache_root}/started")
+    return max(path.name for path in Path(settings["cache_staging_root"]).glob("runs/*"))
+
+
+def test_a_workstation_that_lost_its_power_goes_on_with_the_build(
+    settings: dict[str, Any], companion: Companion
+) -> None:
+    """The next run with the same inputs finds the job and takes its result."""
+    with_pause = {**settings, "c10_builder_command": slow_builder(companion, 30)}
+    lose_power_in_mid_build(with_pause, companion)
     report = build(with_pause, companion)
     assert report.outcome is CacheBuildOutcome.SUCCESS, report.failure_message
     assert report.companions[0].sync is not None
     assert report.companions[0].sync.bytes_sent == 0
     assert not started(companion), "the builder was started a second time"
+    assert leftovers(companion) == ""
+
+
+def test_a_build_is_attached_to_by_its_run(settings: dict[str, Any], companion: Companion) -> None:
+    """Flight and settings come from that run; where it has no build there, none is started, and nothing is touched."""
+    with_pause = {**settings, "c10_builder_command": slow_builder(companion, 15)}
+    run_id = lose_power_in_mid_build(with_pause, companion)
+    command = [OPERATOR_TOOL, "build-cache", "--attach", run_id, "--format", "json"]
+    for name, value in inventory_of({}, companion, folder=Path.cwd()).items():
+        command += ["--set", f"{name}={value}"]
+    command += ["--staging-root", settings["cache_staging_root"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    report = json.loads(done.stdout)
+    assert report["outcome"] == "success", report["failure_message"]
+    assert report["companions"][0]["sync"]["bytes_sent"] == 0
+    assert not started(companion), "the builder was started a second time"
+
+    companion.reset_cache()
+    again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert again.returncode == 21
+    assert f"run {run_id} has no build on {companion.name} to attach to" in json.loads(again.stdout)["failure_message"]
     assert leftovers(companion) == ""
 
 

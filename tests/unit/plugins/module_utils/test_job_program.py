@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -14,22 +15,48 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _job_program as program
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_bundle import job_source
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_folder import (
+    lock_file,
+    state_of,
+    supervisor_pid,
+    write_once,
+)
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_poll import CHUNK_BYTES, poll
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_processes import descendants, signal_all
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_program import ANSWER_MARK
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_supervisor import CappedLog
 
 
-def answer_of(*words: str) -> dict[str, object]:
-    command = [sys.executable, "-I", "-S", str(program.__file__), *words]
+@pytest.fixture
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one text that is sent to the companion."""
+    path = tmp_path_factory.mktemp("program") / "job.py"
+    path.write_bytes(job_source())
+    return path
+
+
+def answer_of(program: Path, *words: str) -> dict[str, object]:
+    command = [sys.executable, "-I", "-S", str(program), *words]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert text.startswith(program.ANSWER_MARK)
-    return dict(json.loads(text[len(program.ANSWER_MARK) :]))
+    assert text.startswith(ANSWER_MARK)
+    return dict(json.loads(text[len(ANSWER_MARK) :]))
 
 
-def test_a_poll_imports_nothing_that_is_slow_to_import() -> None:
+def test_the_program_is_one_text_in_which_no_name_stands_twice() -> None:
+    tree = ast.parse(job_source())
+    names = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert {"main", "main_sent", "poll", "Supervisor"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+def test_a_poll_imports_nothing_that_is_slow_to_import(program: Path) -> None:
     slow = ["json", "typing", "re", "subprocess", "shutil", "ctypes", "select", "hashlib"]
     code = (
         "import sys\n"
         "job = {'__name__': 'job'}\n"
-        f"exec(compile(open({program.__file__!r}).read(), 'job', 'exec'), job)\n"
+        f"exec(compile(open({str(program)!r}).read(), 'job', 'exec'), job)\n"
         "job['main'](['poll', '/nowhere', '0', '0', '1', '0', '0'])\n"
         f"print([name for name in {slow!r} if name in sys.modules])\n"
     )
@@ -37,24 +64,24 @@ def test_a_poll_imports_nothing_that_is_slow_to_import() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_job_that_was_never_started_is_absent() -> None:
-    answer = answer_of("poll", "/nowhere/at/all", "0", "0", "65536", "0", "0")
+def test_a_job_that_was_never_started_is_absent(program: Path) -> None:
+    answer = answer_of(program, "poll", "/nowhere/at/all", "0", "0", "65536", "0", "0")
     assert answer["state"] == "absent"
     assert answer["result"] is None
     assert answer["out"] == {"size": 0, "offset": 0, "data": ""}
 
 
-def test_a_folder_that_may_not_be_written_is_said_in_the_answer(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_said_in_the_answer(program: Path, tmp_path: Path) -> None:
     (tmp_path / "lease").symlink_to("/dev/null")
-    assert "OSError" in str(answer_of("poll", str(tmp_path), "0", "0", "65536", "0", "0")["error"])
+    assert "OSError" in str(answer_of(program, "poll", str(tmp_path), "0", "0", "65536", "0", "0")["error"])
 
 
 def test_chunks_are_whole_between_the_limits(tmp_path: Path) -> None:
     data = os.urandom(200_000)
     (tmp_path / "spec.json").write_text("{}")
     (tmp_path / "out.log").write_bytes(data)
-    for limit, told in ((1, program.CHUNK_BYTES), (100_000, 100_000), (1 << 40, len(data) - 7)):
-        reply = json.loads(program.poll(str(tmp_path), out=7, err=0, limit=limit, wait_s=0, gather_s=0))
+    for limit, told in ((1, CHUNK_BYTES), (100_000, 100_000), (1 << 40, len(data) - 7)):
+        reply = json.loads(poll(str(tmp_path), out=7, err=0, limit=limit, wait_s=0, gather_s=0))
         assert base64.b64decode(reply["out"]["data"]) == data[7 : 7 + told]
         assert reply["out"]["size"] == len(data)
         assert reply["state"] == "lost"
@@ -63,42 +90,42 @@ def test_chunks_are_whole_between_the_limits(tmp_path: Path) -> None:
 def test_a_result_decides_over_a_supervisor_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("{}")
     (tmp_path / "result.json").write_text('{"reason":\n "exited"}')
-    assert program.state_of(str(tmp_path)) == ("ended", '{"reason":  "exited"}')
+    assert state_of(str(tmp_path)) == ("ended", '{"reason":  "exited"}')
 
 
 def test_files_are_written_once_and_through_no_link(tmp_path: Path) -> None:
     target = tmp_path / "file"
-    program.write_once(str(target), b"one")
-    program.write_once(str(target), b"two")
+    write_once(str(target), b"one")
+    write_once(str(target), b"two")
     assert target.read_bytes() == b"two"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     (tmp_path / f"link.tmp.{os.getpid()}").symlink_to(target)
     with pytest.raises(OSError, match="symbolic link"):
-        program.write_once(str(tmp_path / "link"), b"three")
+        write_once(str(tmp_path / "link"), b"three")
     assert target.read_bytes() == b"two"
 
 
 def test_only_one_holds_a_lock(tmp_path: Path) -> None:
     path = str(tmp_path / "alive")
-    assert program.supervisor_pid(str(tmp_path)) is None
-    handle = program.lock_file(path, wait=False)
+    assert supervisor_pid(str(tmp_path)) is None
+    handle = lock_file(path, wait=False)
     assert handle is not None
-    assert program.lock_file(path, wait=False) is None
-    assert program.supervisor_pid(str(tmp_path)) == 0
+    assert lock_file(path, wait=False) is None
+    assert supervisor_pid(str(tmp_path)) == 0
     os.write(handle, b"123\n")
-    assert program.supervisor_pid(str(tmp_path)) == 123
+    assert supervisor_pid(str(tmp_path)) == 123
     os.close(handle)
-    assert program.supervisor_pid(str(tmp_path)) is None
+    assert supervisor_pid(str(tmp_path)) is None
 
 
 def test_a_log_takes_up_to_its_cap_and_says_what_is_wrong(tmp_path: Path) -> None:
-    log = program.CappedLog(str(tmp_path / "log"), 10)
+    log = CappedLog(str(tmp_path / "log"), 10)
     assert log.add(b"12345678")
     assert not log.add(b"abcd")
     assert (tmp_path / "log").read_bytes() == b"12345678ab"
     assert log.size_bytes == 10
     assert "more than its log may hold" in log.problem
-    full = program.CappedLog("/dev/full", 10)
+    full = CappedLog("/dev/full", 10)
     assert not full.add(b"x")
     assert "cannot be kept: No space left on device" in full.problem
 
@@ -108,6 +135,6 @@ def test_descendants_are_found_however_deep() -> None:
     with subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        found = program.descendants(process.pid)
+        found = descendants(process.pid)
         assert len(found) == 3
-        program.signal_all([*found, process.pid, 2**22 + 1], 9)
+        signal_all([*found, process.pid, 2**22 + 1], 9)

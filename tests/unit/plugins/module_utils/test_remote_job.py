@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _job_program
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _job_folder, _job_processes
 from ansible_collections.gps_denied.preflight.plugins.module_utils._build_stream import BuildStream
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     BuildCancelledError,
@@ -26,6 +26,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     CompanionUnreachableError,
     RemoteBuildError,
 )
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_bundle import job_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._redact import Redactor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import (
     CommandResult,
@@ -124,17 +125,17 @@ class Site:
             fcntl.flock(file, fcntl.LOCK_EX)
 
     def left(self) -> list[int]:
-        return _job_program.marked(RUN)
+        return _job_processes.marked(RUN)
 
 
 @pytest.fixture
 def site(tmp_path):
     made = Site(tmp_path)
     yield made
-    if (made.folder / "alive").exists() and _job_program.read_text(str(made.folder / "result.json")):
+    if (made.folder / "alive").exists() and _job_folder.read_text(str(made.folder / "result.json")):
         made.await_supervisor_end()
     left = made.left()
-    _job_program.signal_all(left, signal.SIGKILL)
+    _job_processes.signal_all(left, signal.SIGKILL)
     assert not left, "the test left processes behind"
 
 
@@ -307,7 +308,9 @@ def test_a_link_gone_for_too_long_leaves_the_job_alone(site):
     with pytest.raises(CompanionUnreachableError, match=r"lost the companion.*no route to host") as caught:
         site.follow(job, clock=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
     assert caught.value.details["run_id"] == RUN
-    assert "the build goes on" in caught.value.remediation
+    assert (
+        f"The build goes on. Mend the link, then: operator-tool build-cache --attach {RUN}" in caught.value.remediation
+    )
     assert len(site.left()) == 2
     site.link.before = lambda count: None
     answer = job.cancel()
@@ -365,7 +368,7 @@ def test_daemons_of_the_builder_are_ended_before_its_word_is_taken(site):
     end = site.follow(site.job("daemons"))
     assert end.leftover_processes == 3
     assert end.empty
-    holders = [pid for pid in _job_program.parents() if has_open(pid, str(site.root / "held-open"))]
+    holders = [pid for pid in _job_processes.parents() if has_open(pid, str(site.root / "held-open"))]
     assert holders == []
 
 
@@ -379,7 +382,7 @@ def has_open(pid: int, path: str) -> bool:
 def test_a_killed_supervisor_is_a_lost_job_and_its_builder_is_ended(site):
     job = site.job("stubborn")
     job.start()
-    supervisor = _job_program.supervisor_pid(str(site.folder))
+    supervisor = _job_folder.supervisor_pid(str(site.folder))
 
     def on_out(data: bytes) -> None:
         os.kill(supervisor, signal.SIGKILL)
@@ -414,7 +417,7 @@ def test_memory_has_a_limit_in_a_session_too(site):
 def test_a_supervisor_that_is_told_to_stop_says_so(site):
     job = site.job("hang")
     job.start()
-    os.kill(_job_program.supervisor_pid(str(site.folder)), signal.SIGTERM)
+    os.kill(_job_folder.supervisor_pid(str(site.folder)), signal.SIGTERM)
     with pytest.raises(RemoteBuildError, match="the companion stopped the build"):
         site.verdict(job)
 
@@ -593,4 +596,4 @@ def test_a_senseless_job_is_refused(site, change, says):
 
 
 def test_the_program_is_python_3_8():
-    ast.parse(Path(_job_program.__file__).read_text(), feature_version=(3, 8))
+    ast.parse(job_source(), feature_version=(3, 8))
