@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Dict
 
 from ..module_utils._errors import FailurePhase
+from ..module_utils._known_archives import KnownArchives
 from ..module_utils._lock import holder_is_alive
 from ..module_utils._report import to_plain
 from ..module_utils._run import Run
 from ..module_utils._tile_archive import cut_archive
-from ..module_utils._tile_coverage import check_coverage, with_route_holes
 from ..module_utils._tile_download import DownloadProgress, download_tiles
 from ..module_utils._tile_plan import plan_tiles
+from ..module_utils._tile_proof import check_download, examine_download
 from ..module_utils._tile_settings import configured_limits, configured_source
 from ..module_utils._tile_store import TileStore
 from ..plugin_utils._phase_action import PhaseAction
@@ -47,9 +48,11 @@ class ActionModule(PhaseAction):
                 cancelled=lambda: holder is not None and not holder_is_alive(holder),
                 limits=configured_limits(config),
             )
-            report = with_route_holes(report, flight)
+            report = examine_download(report, tiles=tiles, source=source, store=store, flight=flight)
             run.journal.record("fact", phase=self.phase, download=to_plain(report))
-            check_coverage(report, tolerance_ratio=config.coverage_tolerance_ratio)
+            for warning in report.warnings:
+                run.journal.record("warning", phase=self.phase, text=warning)
+            check_download(report, source=source, tolerance_ratio=config.coverage_tolerance_ratio)
             started = time.monotonic()
             archive = cut_archive(
                 tiles=tiles,
@@ -58,6 +61,7 @@ class ActionModule(PhaseAction):
                 path=Path(run.archive_path),
                 metadata={"name": flight.flight_id, "attribution": source.spec.attribution},
             )
+        KnownArchives(config.cache_staging_root).save(archive.sha256, archive.body_hashes)
         self.sink.emit(
             "phase",
             phase=self.phase,

@@ -11,12 +11,14 @@ import os
 import shlex
 import shutil
 import time
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
 from ..module_utils._build_request import request_for_run
 from ..module_utils._errors import FailurePhase, SyncError
+from ..module_utils._known_archives import KnownArchives
 from ..module_utils._rsync import push_file
 from ..module_utils._run import Run
+from ..module_utils._tile_sync import CompanionArchive, ShippedArchive, sync_archive
 from ..plugin_utils._companion_action import CompanionAction
 
 
@@ -32,63 +34,70 @@ class ActionModule(CompanionAction):
             sync = {"bytes_sent": 0, "bytes_total": archive["size_bytes"], "elapsed_s": 0.0}
             run.journal.record("fact", phase=self.phase, host=self.host, sync=sync)
             return {"changed": False, "sync": sync}
+        shipped = ShippedArchive(run.archive_path, archive["sha256"], archive["size_bytes"])
         # The folder is named after the content, so that the next run finds what a cut run has sent.
-        incoming = f"{root}/incoming/{archive['sha256'][:16]}"
-        target = f"{incoming}/tiles.pmtiles"
-        self._must("mkdir", "-p", incoming, f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}/scratch")
-        sent = self._send(run, target)
-        self._check(target, archive["sha256"])
-        has_index = self.command("test", "-d", f"{root}/current/index").rc == 0
+        incoming = f"{root}/incoming/{shipped.sha256[:16]}"
+        ssh = self.ssh_command()
+        companion = CompanionArchive(
+            lambda command, data: self.shell(command, stdin=data),
+            shipped,
+            name=str(self.host),
+            root=root,
+            incoming=incoming,
+            python=self.companion_python(task_vars),
+        )
+        sent, has_index = sync_archive(
+            shipped,
+            companion,
+            folders=[incoming, f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}/scratch"],
+            work_folder=run.run_dir,
+            known=KnownArchives(run.config.cache_staging_root),
+            push=lambda source, target: self._push(run, ssh, source, target, started),
+            on_step=lambda text: self.sink.emit("phase", phase=self.phase, text=text),
+            use_bases=ssh is not None,
+        )
         request = request_for_run(
             facts["request"],
             run_id=run.run_id,
             nonce=facts["nonce"],
             root=root,
-            archive_path=target,
+            archive_path=companion.target,
             current_index=f"{root}/current/index" if has_index else None,
         )
         request_path = f"{root}/jobs/{run.run_id}/request.json"
         self._write(request_path, json.dumps(request).encode())
         sync = {
             "bytes_sent": sent,
-            "bytes_total": archive["size_bytes"],
+            "bytes_total": shipped.size_bytes,
             "elapsed_s": round(time.monotonic() - started, 3),
         }
-        run.journal.record("fact", phase=self.phase, host=self.host, sync=sync, archive_path=target)
-        self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {archive['size_bytes'] / 1e6:.1f} MB sent")
-        return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": target}}
+        run.journal.record("fact", phase=self.phase, host=self.host, sync=sync, archive_path=companion.target)
+        self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {shipped.size_bytes / 1e6:.1f} MB sent")
+        return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": companion.target}}
 
-    def _send(self, run: Run, target: str) -> int:
-        size = os.path.getsize(run.archive_path)
-        ssh = self.ssh_command()
+    def _push(self, run: Run, ssh: Optional[List[str]], source: str, target: str, started: float) -> int:
+        """Send one file; the deadline is that of the whole sync."""
+        size = os.path.getsize(source)
         if ssh is None:
             try:
-                shutil.copyfile(run.archive_path, target)
+                shutil.copyfile(source, target)
             except OSError as exc:
                 raise SyncError(f"cannot write {target}: {exc.strerror}") from None
             return size
         return push_file(
-            run.archive_path,
+            source,
             ssh=ssh,
             host=str(self._connection.get_option("host")),
             target=target,
-            basis_folder=f"{run.config.companion_cache_root}/current",
-            on_progress=lambda done: self.sink.emit("progress", phase=self.phase, done=done, total=size, unit="bytes"),
+            deadline_s=max(1.0, run.config.sync_timeout_s - (time.monotonic() - started)),
+            limit_kib_per_s=run.config.sync_limit_kib_per_s,
+            on_progress=lambda done, text: self.sink.emit(
+                "progress", phase=self.phase, done=done, total=size, unit="bytes", text=text
+            ),
         )
-
-    def _check(self, target: str, sha256: str) -> None:
-        answer = self.command("sha256sum", "--", target)
-        if answer.rc != 0 or answer.stdout.split(" ", 1)[0] != sha256:
-            self.command("rm", "-f", "--", target)
-            raise SyncError(f"{target} on {self.host} does not hold what was sent; it was removed")
 
     def _write(self, path: str, content: bytes) -> None:
         final, temporary = shlex.quote(path), shlex.quote(path + ".tmp")
         answer = self.shell(f"cat > {temporary} && mv {temporary} {final}", stdin=content)
         if answer.rc != 0:
             raise SyncError(f"cannot write {path} on {self.host}: {answer.stderr.strip()[:200]}")
-
-    def _must(self, *words: str) -> None:
-        answer = self.command(*words)
-        if answer.rc != 0:
-            raise SyncError(f"{words[0]} failed on {self.host}: {answer.stderr.strip()[:200]}")

@@ -33,6 +33,7 @@ from ._pmtiles import (
 )
 from ._tile_archive_index import ArchiveBodies, plan_archive, stored_gzip
 from ._tile_check import sniff_format
+from ._tile_delta import SHORT_HASH_BYTES
 from ._tile_source import TileSource
 from ._tile_store import TileStore
 from ._tiles import Tile, TileSet, tile_bounds
@@ -44,13 +45,17 @@ WRITE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ArchiveInfo:
-    """A written archive; `tile_count` counts different bodies, `addressed_count` tiles."""
+    """A written archive; `tile_count` counts different bodies, `addressed_count` tiles.
+
+    `body_hashes` are the short hashes (`_tile_delta`) of the bodies in the order of the file.
+    """
 
     path: Path
     sha256: str
     size_bytes: int
     tile_count: int
     addressed_count: int
+    body_hashes: bytes
 
 
 def _bounds_e7(tiles: TileSet) -> Tuple[int, int, int, int]:
@@ -112,7 +117,8 @@ def cut_archive(
     )  # fmt: skip
     front = encode_header(header) + root + described + leaves
     digest = _write(Path(path), front, bodies)
-    return ArchiveInfo(Path(path), digest, data_offset + end, len(index.bodies), index.addressed)
+    hashes = index.bodies.digests[:, :SHORT_HASH_BYTES].tobytes()
+    return ArchiveInfo(Path(path), digest, data_offset + end, len(index.bodies), index.addressed, hashes)
 
 
 class _Bodies:

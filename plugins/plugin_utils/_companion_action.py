@@ -13,6 +13,7 @@ import time
 from typing import Any, ClassVar, Dict, List, Optional
 
 from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.path import unfrackpath
 
 from ..module_utils._errors import (
     CacheBuildError,
@@ -131,6 +132,11 @@ class CompanionAction(PhaseAction):
             value = self._connection.get_option(option)
             if value:
                 words += [flag, str(value)]
+        control_path = getattr(self._connection, "control_path", None)
+        if control_path:
+            # The connection that the commands before opened and proved; a new one would cost a quarter of a second.
+            folder = unfrackpath(str(self._connection.get_option("control_path_dir")))
+            words += ["-o", f"ControlPath={str(control_path) % {'directory': folder}}"]
         return words
 
     def facts_of(self, run: Run) -> Dict[str, Any]:

@@ -1,0 +1,278 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bringing a companion to the archive of a run with the fewest bytes on the link.
+
+By hashes alone: nothing where it is there, the missing tiles where an older archive is there (`_tile_delta`), the rest
+of a file that a cut run has begun to send, else all of it. The companion's own program (`_sync_program`) says what is
+there; it is not believed: only bytes with the archive's SHA-256 count.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from . import _errors, _pmtiles, _sync_program, _tile_delta
+from ._errors import CacheBuildError, SyncError
+from ._known_archives import KnownArchives
+from ._remote_job import Transport
+from ._sync_program import ANSWER_MARK, ARCHIVE_NAME, BASES, DELTA_NAME
+from ._tile_delta import SHORT_HASH_BYTES, Span, TileDelta, body_hashes, body_spans, plan_delta
+
+__all__ = ["CompanionArchive", "ShippedArchive", "sync_archive"]
+
+PACKAGE = "gps_denied_sync"
+_MODULES = (_errors, _pmtiles, _tile_delta, _sync_program)
+_BOOTSTRAP = f"""import json, sys, types, zlib
+sent = json.loads(zlib.decompress(sys.stdin.buffer.read()))
+package = sys.modules[{PACKAGE!r}] = types.ModuleType({PACKAGE!r})
+package.__path__ = []
+for name, source in sent["modules"]:
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__package__ = {PACKAGE!r}
+    exec(compile(source, name, "exec"), module.__dict__)
+module.main(sent["request"])
+"""
+ANSWER_S = 120.0
+SLOWEST_BYTES_PER_S = 5e6
+"""A worn SD card; what takes longer than a read at this rate has stopped."""
+GOOD_BASE_RATIO = 0.5
+WORTHWHILE_RATIO = 0.9
+MAX_BODIES = 1 << 24
+
+Push = Callable[[str, str], int]
+"""Sends a local file to a path on the companion, and gives the bytes that travelled."""
+
+
+@dataclass(frozen=True)
+class ShippedArchive:
+    """The archive on the workstation."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class CompanionArchive:
+    """The questions to the companion's program about one archive.
+
+    Args:
+        run: runs one shell command on the companion.
+        root: the companion's cache root.
+        incoming: the folder there in which the archive arrives.
+    """
+
+    def __init__(
+        self, run: Transport, archive: ShippedArchive, *, name: str, root: str, incoming: str, python: str = "python3"
+    ) -> None:
+        self._run, self._name, self._python = run, name, python
+        self._asked = {
+            "root": root,
+            "incoming": incoming,
+            "sha256": archive.sha256,
+            "size_bytes": archive.size_bytes,
+        }
+        self._patience_s = ANSWER_S + archive.size_bytes / SLOWEST_BYTES_PER_S
+        self.target = f"{incoming}/{ARCHIVE_NAME}"
+        self.delta = f"{incoming}/{DELTA_NAME}"
+
+    def ask(self, verb: str, **fields: Any) -> Dict[str, Any]:
+        """One question, one answer.
+
+        Raises:
+            SyncError: the companion's storage failed, or the program did not answer.
+            CompanionUnreachableError: raised by the transport.
+        """
+        sources = [[f"{PACKAGE}.{_stem(module)}", _source(module)] for module in _MODULES]
+        request = {**self._asked, **fields, "verb": verb}
+        sent = zlib.compress(json.dumps({"modules": sources, "request": request}).encode(), 6)
+        words = ["timeout", "-k", "5", str(int(self._patience_s)), self._python, "-I", "-S", "-c", _BOOTSTRAP]
+        result = self._run(shlex.join(words), sent)
+        if result.rc == 124:
+            raise SyncError(
+                f"{self._name} did not answer within {self._patience_s:.0f} s: its storage is stuck or very slow",
+                remediation="Look at the companion's disk (dmesg), then run again: what has arrived is kept.",
+            )
+        answer = _answer(result.stdout)
+        if answer is None:
+            said = (result.stderr or result.stdout).strip()[-300:] or "nothing"
+            raise SyncError(f"the sync program on {self._name} ended with {result.rc} and said: {said}")
+        if "error" in answer:
+            where = f" {answer['path']}" if answer.get("path") else ""
+            raise SyncError(
+                f"{self._name} cannot take the tiles:{where}: {answer['error']}",
+                remediation="Free space or mend the file system there, then run again: what has arrived is kept.",
+            )
+        return answer
+
+    def hashes(self, base: str) -> bytes:
+        """The short hashes of a base's bodies; none where they cannot be had."""
+        try:
+            found = base64.b64decode(str(self.ask("list", base=base).get("hashes")), validate=True)
+        except binascii.Error:
+            return b""
+        return found[: MAX_BODIES * SHORT_HASH_BYTES]
+
+
+def _stem(module: Any) -> str:
+    return str(module.__name__).rpartition(".")[2]
+
+
+def _source(module: Any) -> str:
+    return Path(str(module.__file__)).with_suffix(".py").read_text(encoding="utf-8")
+
+
+def _answer(stdout: str) -> Optional[Dict[str, Any]]:
+    """The program's last word, None where there is none: whatever else the companion prints is no answer."""
+    for line in reversed(stdout.splitlines()):
+        if line.startswith(ANSWER_MARK):
+            try:
+                found = json.loads(line[len(ANSWER_MARK) :])
+            except (ValueError, RecursionError):
+                return None
+            return found if isinstance(found, dict) else None
+    return None
+
+
+def sync_archive(
+    archive: ShippedArchive,
+    companion: CompanionArchive,
+    *,
+    folders: Sequence[str],
+    work_folder: str,
+    known: KnownArchives,
+    push: Push,
+    on_step: Callable[[str], None],
+    use_bases: bool = True,
+) -> Tuple[int, bool]:
+    """Bring the companion to the archive.
+
+    Args:
+        folders: folders to make on the companion, the one that the archive arrives in among them.
+        work_folder: where deltas are written on the workstation; companions of a run share them.
+        known: what archives consist of, as far as this workstation knows.
+        on_step: told in words what is going to travel.
+        use_bases: whether older archives over there may save bytes; where copying is cheap they are not worth it.
+
+    Returns:
+        Bytes sent, and whether the companion's current generation has an index.
+
+    Raises:
+        SyncError, CompanionUnreachableError: what has arrived is kept for the next run.
+    """
+    found = companion.ask("look", folders=list(folders))
+    has_index = found.get("has_index") is True
+    if found.get("complete") is True:
+        on_step("the companion has the tiles already")
+        return 0, has_index
+    have = found.get("have_bytes")
+    have_bytes = have if isinstance(have, int) else 0
+    missing_bytes = archive.size_bytes - min(have_bytes, archive.size_bytes)
+    claimed = found.get("bases")
+    bases = {name: str(claimed.get(name)) for name in BASES if isinstance(claimed, dict) and name in claimed}
+    sent = 0
+    for listed in (False, True) if bases and missing_bytes and use_bases else ():
+        deltas = _Deltas(archive, companion, known, work_folder)
+        best = deltas.best(bases, listed=listed, limit_bytes=WORTHWHILE_RATIO * missing_bytes)
+        if best is None:
+            continue
+        base, path = best
+        size = os.path.getsize(path)
+        on_step(f"sending the {size / 1e6:.1f} of {archive.size_bytes / 1e6:.1f} MB that differ")
+        sent += push(path, companion.delta)
+        if companion.ask("make", base=base).get("complete") is True:
+            return sent, has_index
+        on_step(f"the tiles of the companion's {base} cache are not what they were; sending what that takes")
+    for last in (False, True):
+        more, whole = _push_whole(archive, companion, push, begun=have_bytes > 0 or last)
+        sent += more
+        if whole or companion.ask("check", remove=last).get("complete") is True:
+            return sent, has_index
+        on_step("what arrived is not what was sent; mending it")
+    raise SyncError(
+        f"{companion.target} does not hold what was sent, twice; it was removed",
+        remediation="Check the companion's disk and memory: they do not keep what they are given.",
+    )
+
+
+def _push_whole(archive: ShippedArchive, companion: CompanionArchive, push: Push, *, begun: bool) -> Tuple[int, bool]:
+    """Send the file; where it is new over there, its bytes are proven while they arrive.
+
+    Returns:
+        Bytes sent, and whether they are proven.
+    """
+    if begun:
+        return push(archive.path, companion.target), False
+    with ThreadPoolExecutor(1) as pool:
+        follower = pool.submit(companion.ask, "follow")
+        sent = push(archive.path, companion.target)
+        try:
+            return sent, follower.result().get("complete") is True
+        except CacheBuildError:
+            return sent, False
+
+
+class _Deltas:
+    """Deltas to one archive, from what a companion holds."""
+
+    def __init__(self, archive: ShippedArchive, companion: CompanionArchive, known: KnownArchives, folder: str) -> None:
+        self._archive, self._companion, self._known, self._folder = archive, companion, known, folder
+
+    def best(self, bases: Mapping[str, str], *, listed: bool, limit_bytes: float) -> Optional[Tuple[str, str]]:
+        """The base that leaves the least to send, and the delta's path; None where none stays below the limit.
+
+        Args:
+            bases: what the manifests say: the SHA-256 of each base.
+            listed: whether the companion reads its bases and lists their bodies; else those count that are known.
+        """
+        best: Optional[Tuple[TileDelta, str, bytes]] = None
+        with ThreadPoolExecutor(1) as pool:
+            own = pool.submit(self._own_bodies)
+            for base, sha256 in bases.items():
+                old = self._companion.hashes(base) if listed else self._known.load(sha256)
+                if not old:
+                    continue
+                spans, hashes = own.result()
+                delta = plan_delta(spans, hashes, old, size_bytes=self._archive.size_bytes)
+                if delta.size_bytes < limit_bytes and (best is None or delta.size_bytes < best[0].size_bytes):
+                    best = (delta, base, old)
+                if delta.size_bytes <= GOOD_BASE_RATIO * self._archive.size_bytes:
+                    break
+        return None if best is None else (best[1], self._file(best[0], best[2]))
+
+    def _own_bodies(self) -> Tuple[List[Span], bytes]:
+        spans = body_spans(self._archive.path)
+        hashes = self._known.load(self._archive.sha256)
+        if hashes is None or len(hashes) != len(spans) * SHORT_HASH_BYTES:
+            hashes = body_hashes(self._archive.path, spans)
+            self._known.save(self._archive.sha256, hashes)
+        return spans, hashes
+
+    def _file(self, delta: TileDelta, old: bytes) -> str:
+        """The delta as a file, made once for all companions that hold the same."""
+        path = os.path.join(self._folder, f"tiles-{hashlib.sha256(old).hexdigest()[:16]}.delta")
+        try:
+            with open(path + ".lock", "ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not os.path.exists(path):
+                    with open(path + ".tmp", "wb") as stream:
+                        delta.write(self._archive.path, stream)
+                    os.rename(path + ".tmp", path)
+        except OSError as exc:
+            raise SyncError(
+                f"cannot write {path}: {exc.strerror}",
+                remediation="Free disk space on this workstation, or choose another cache_staging_root.",
+            ) from None
+        return path
