@@ -28,7 +28,8 @@ def machine() -> str:
 
 def commit() -> str:
     """What was measured; `+` where the checkout differs from its commit."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=FOLDER, capture_output=True, text=True)
+    command = ["git", "describe", "--always", "--dirty=+"]
+    found = subprocess.run(command, check=False, cwd=FOLDER, capture_output=True, text=True)
     return found.stdout.strip() or "unknown"
 
 
@@ -40,7 +41,7 @@ def record(name: str, text: str) -> None:
     _old, closed, tail = rest.partition(end)
     if not found or not closed:
         sys.exit(f"{PAGE} has no block for {name}: put '{begin}' and '{end}' where its figures shall stand")
-    day = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
     block = f"\n```text\n{text.rstrip()}\n```\n\n{commit()}, {day}, {machine()}\n"
     PAGE.write_text(head + begin + block + end + tail, "utf-8")
 

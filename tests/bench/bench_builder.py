@@ -28,8 +28,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     """Print one set's table."""
     jitter = found["jitter"]
     print(
-        f"{name}: {SETS[name]}; {found['photos']} photos. Hit: {found['hit']}. Jittered: mean of {jitter['looks']} looks, "
-        f"heading off by up to {jitter['heading_deg']:g} degrees, scale by {percent(jitter['scale'])} %."
+        f"{name}: {SETS[name]}; {found['photos']} photos. Hit: {found['hit']}. Jittered: mean of {jitter['looks']} "
+        f"looks, heading off by up to {jitter['heading_deg']:g} degrees, scale by {percent(jitter['scale'])} %."
     )
     print(
         "                  |       as the table says: %       | jittered: %  | R@1 by localis- |  query ms\n"
@@ -53,8 +53,8 @@ def show(name: str, found: dict[str, Any]) -> None:
             )
     speed = found["throughput"]
     print(
-        f"windows/s on {speed['threads']} threads, decoding and cutting included: lite0-vlad {speed['lite0-vlad_per_s']}, "
-        f"orb-vlad {speed['orb-vlad_per_s']}; a bare onnxruntime loop over ready pictures {speed['onnxruntime_per_s']} "
+        f"windows/s on {speed['threads']} threads, decoding and cutting included: "
+        f"lite0-vlad {speed['lite0-vlad_per_s']}, orb-vlad {speed['orb-vlad_per_s']}; a bare onnxruntime loop over ready pictures {speed['onnxruntime_per_s']} "
         f"(batch {speed['onnxruntime_batch']}): {speed['ratio']} x, both heads {speed['ratio_both_heads']} x"
     )
     print(f"peak memory {found['peak_rss_mb']:.0f} MB\n", flush=True)
