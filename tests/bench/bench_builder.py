@@ -54,7 +54,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     speed = found["throughput"]
     print(
         f"windows/s on {speed['threads']} threads, decoding and cutting included: "
-        f"lite0-vlad {speed['lite0-vlad_per_s']}, orb-vlad {speed['orb-vlad_per_s']}; a bare onnxruntime loop over ready pictures {speed['onnxruntime_per_s']} "
+        f"lite0-vlad {speed['lite0-vlad_per_s']}, orb-vlad {speed['orb-vlad_per_s']}; "
+        f"a bare onnxruntime loop over ready pictures {speed['onnxruntime_per_s']} "
         f"(batch {speed['onnxruntime_batch']}): {speed['ratio']} x, both heads {speed['ratio_both_heads']} x"
     )
     print(f"peak memory {found['peak_rss_mb']:.0f} MB\n", flush=True)
