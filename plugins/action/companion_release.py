@@ -22,7 +22,7 @@ class ActionModule(CompanionAction):
         facts = self.facts_of(run)
         token = facts.get("lock_token")
         if token is None or self._task.check_mode:
-            return {}
+            return {"changed": token is not None}
         root = run.config.companion_cache_root
         run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
         folders = [f"{root}/{kind}/{run_id}" for kind in ("work", "jobs") for run_id in sorted(run_ids)]

@@ -114,12 +114,11 @@ def main() -> None:
         last = read_companion_lock(CacheRoot(root))
         mine = bool(last and last.is_live() and last.run_id == run_id)
         token: Optional[int] = options["token"]
-        changed = mine if state == "released" else True
+        changed = {"acquired": not mine, "renewed": True, "released": mine}[state]
         if module.check_mode:
             module.exit_json(changed=changed, cache={"token": last.token if last and mine else token, "held": mine})
         if state == "acquired":
             token = acquire_companion_lock(root, run_id, options["holder"], owner=options["owner"], lease_s=lease_s)
-            changed = not mine
         elif state == "renewed":
             renew_companion_lock(root, run_id, int(token or 0), lease_s=lease_s)
         else:
