@@ -56,7 +56,12 @@ LOCKS: dict[str, tuple[Take, GiveBack]] = {
 
 
 def contend(
-    number: int, place: str, rounds: int, lock: tuple[Take, GiveBack], gate: Any, answers: multiprocessing.Queue[str]
+    number: int,
+    place: str,
+    rounds: int,
+    lock: tuple[Take, GiveBack],
+    gate: Any,
+    answers: multiprocessing.Queue[tuple[int, str]],
 ) -> None:
     """One contender: in each round all begin together, and the winner stays inside until all were answered."""
     take, give_back = lock
@@ -73,7 +78,7 @@ def contend(
             pass
         except FileExistsError:
             answer = "second"
-        answers.put(answer)
+        answers.put((turn, answer))
         gate.wait(PATIENCE_S)
         if answer == "won":
             os.unlink(inside)
@@ -82,7 +87,9 @@ def contend(
 
 
 def contest(place: Path, rounds: int, lock: tuple[Take, GiveBack]) -> None:
-    gate, answers = CONTEXT.Barrier(CONTENDERS), CONTEXT.Queue()
+    gate = CONTEXT.Barrier(CONTENDERS)
+    answers: multiprocessing.Queue[tuple[int, str]] = CONTEXT.Queue()
+    expected = ["told"] * (CONTENDERS - 1) + ["won"]
     others = [
         CONTEXT.Process(target=contend, args=(number, str(place), rounds, lock, gate, answers))
         for number in range(CONTENDERS)
@@ -90,9 +97,13 @@ def contest(place: Path, rounds: int, lock: tuple[Take, GiveBack]) -> None:
     for process in others:
         process.start()
     try:
-        for turn in range(rounds):
-            heard = sorted(answers.get(timeout=PATIENCE_S) for _process in others)
-            assert heard == ["told"] * (CONTENDERS - 1) + ["won"], f"round {turn}: {heard}"
+        heard: list[list[str]] = [[] for _turn in range(rounds)]
+        for _answer in range(rounds * CONTENDERS):
+            # A queue keeps the order of each process, not that between them.
+            turn, answer = answers.get(timeout=PATIENCE_S)
+            heard[turn].append(answer)
+            complete = len(heard[turn]) == CONTENDERS
+            assert not complete or sorted(heard[turn]) == expected, f"round {turn}: {heard[turn]}"
         for process in others:
             process.join(PATIENCE_S)
         assert [process.exitcode for process in others] == [0] * CONTENDERS
