@@ -9,7 +9,7 @@
     │                             FlightsApiSchemaError, FlightFileError, FlightRouteError
     ├── AreaError                 AreaTooLargeError
     ├── BuildLockHeldError
-    ├── DownloadError             TileSourceError, TileProviderTermsError, CoverageIncompleteError
+    ├── DownloadError             TileSourceError, TilePlacementError, TileProviderTermsError, CoverageIncompleteError
     ├── CompanionError            CompanionUnreachableError, CompanionNotReadyError, CompanionNotTrustedError,
     │                             VehicleNotLandedError
     ├── SyncError
@@ -64,6 +64,7 @@ __all__ = [
     "RemoteBuildError",
     "SettingsError",
     "SyncError",
+    "TilePlacementError",
     "TileProviderTermsError",
     "TileSourceError",
     "TileUploadError",
@@ -238,6 +239,12 @@ class DownloadError(CacheBuildError):
 
 class TileSourceError(DownloadError):
     """The tile source is missing, broken, refuses, or is not what its profile says."""
+
+    retryable = False
+
+
+class TilePlacementError(DownloadError):
+    """The tiles show other places than those they are named for: rows flipped, or shifted."""
 
     retryable = False
 

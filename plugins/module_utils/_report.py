@@ -88,6 +88,8 @@ class DownloadBatchReport:
 
     requested = downloaded + reused + revalidated + missing + failed + placeholder. `route_holes` are the stretches of the
     flown lines over `failed_tiles`: {part, why, from_km, to_km, zooms}, kilometres from the start of that part.
+    `placement` says whether the tiles were seen to lie where they are said to ({verdict, …}), `imagery` of which dates
+    they are ({tiles, dated, oldest, newest, …}).
     """
 
     source_id: str
@@ -103,6 +105,9 @@ class DownloadBatchReport:
     elapsed_s: float
     failed_tiles: Tuple[Mapping[str, Any], ...] = ()
     route_holes: Tuple[Mapping[str, Any], ...] = ()
+    placement: Optional[Mapping[str, Any]] = None
+    imagery: Optional[Mapping[str, Any]] = None
+    warnings: Tuple[str, ...] = ()
 
     @property
     def present(self) -> int:

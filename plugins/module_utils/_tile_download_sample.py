@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Callable, List, Optional, Tuple
 
 from ._tile_download import DownloadLimits, download_tiles
+from ._tile_placement import check_placement, examine_placement, spread_tiles
 from ._tile_source import HttpTileSource, TileSource
 from ._tile_store import TileStore
 from ._tiles import Tile, TileSet
 
-__all__ = ["DownloadEstimate", "ZoomEstimate", "estimate_download", "spread_sample"]
+__all__ = ["DownloadEstimate", "ZoomEstimate", "estimate_download", "sample_tiles"]
 
 SAMPLE_TILES = 12
 FALLBACK_TILE_BYTES = 20_000
@@ -61,21 +62,18 @@ class DownloadEstimate:
     attribution: str
 
 
-def spread_sample(tiles: TileSet, zoom: int, count: int = SAMPLE_TILES) -> TileSet:
-    """Tiles of a zoom at equal steps through the set: deterministic, and spread over the area."""
-    total = tiles.counts_by_zoom.get(zoom, 0)
-    count = min(count, total)
-    wanted = sorted({round(index * (total - 1) / max(1, count - 1)) for index in range(count)})
-    found: List[Tile] = []
-    seen = 0
-    for run in tiles.runs:
-        if run.z != zoom:
-            continue
-        width = run.x_last - run.x_first + 1
-        while len(found) < len(wanted) and wanted[len(found)] < seen + width:
-            found.append(Tile(zoom, run.x_first + wanted[len(found)] - seen, run.y))
-        seen += width
-    return TileSet.from_tiles(found)
+def sample_tiles(tiles: TileSet, zoom: int, count: int = SAMPLE_TILES) -> TileSet:
+    """Tiles of a zoom, spread over the area, half of them with the tile south of it, so that their rows can be checked.
+
+    Deterministic; fewer than `count` where the zoom has fewer.
+    """
+    spread = spread_tiles(tiles, zoom, count)
+    chosen: List[Tile] = []
+    for tile in [*spread[::2], *spread[1::2]]:
+        south = Tile(tile.z, tile.x, tile.y + 1)
+        pair = [tile, south] if len(chosen) < count - 1 and south in tiles else [tile]
+        chosen += [one for one in pair if one not in chosen]
+    return TileSet.from_tiles(chosen[:count])
 
 
 def estimate_download(
@@ -91,6 +89,7 @@ def estimate_download(
 
     Raises:
         DownloadError: as `download_tiles` does.
+        TilePlacementError: the sample does not lie where the source says.
     """
     source.check_zooms(tiles.zooms)
     known = store.source_number(source.source_key, attribution=source.spec.attribution)
@@ -98,7 +97,7 @@ def estimate_download(
     found: List[ZoomEstimate] = []
     fetched, elapsed_s = 0, 0.0
     for zoom, count in tiles.counts_by_zoom.items():
-        probe = spread_sample(tiles, zoom, sample)
+        probe = sample_tiles(tiles, zoom, sample)
         started_s = time.monotonic()
         report = download_tiles(tiles=probe, source=source, store=store, limits=limits, cancelled=cancelled)
         if report.downloaded:
@@ -108,6 +107,9 @@ def estimate_download(
         have = _survey(TileSet.from_runs(run for run in tiles.runs if run.z == zoom), store, number)[0]
         mean = size_bytes / present if present else float(FALLBACK_TILE_BYTES)
         found.append(ZoomEstimate(zoom, count, have, len(probe), report.missing + report.placeholder, mean))
+    if source.spec.check_placement:
+        sampled = TileSet.from_tiles(tile for zoom in tiles.zooms for tile in sample_tiles(tiles, zoom, sample))
+        check_placement(examine_placement(tiles=sampled, source=source, store=store), source=source)
     absent = sum(zoom.tiles - zoom.present for zoom in found)
     spec = source.spec
     return DownloadEstimate(

@@ -81,6 +81,7 @@ class TileSourceSpec:
     placeholder_headers: Mapping[str, str] = field(default_factory=dict)
     placeholder_max_repeats: int = 8
     placeholder_single_colour: bool = True
+    check_placement: bool = True
     missing_statuses: Tuple[int, ...] = (204, 404, 410)
     imagery_date_header: Optional[str] = None
     price_per_1000: Optional[float] = None

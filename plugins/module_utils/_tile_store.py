@@ -251,6 +251,16 @@ class TileStore:
                 (source, run.z, run.y, run.x_first, run.x_last),
             ).fetchall()
 
+    def dates(self, source: int, run: TileRun) -> List[Tuple[int, Optional[str], Optional[str], int]]:
+        """Fetch time (Unix seconds), `Last-Modified`, date of the imagery; and how many tiles of a run share them."""
+        with _sqlite_errors(self.root):
+            return self._db.execute(
+                "SELECT fetched_s, last_modified, imagery_date, count(*) FROM tile "
+                "WHERE source = ? AND z = ? AND y = ? AND x BETWEEN ? AND ? AND state = 0 "
+                "GROUP BY fetched_s, last_modified, imagery_date",
+                (source, run.z, run.y, run.x_first, run.x_last),
+            ).fetchall()
+
     def body_rows(self, numbers: Iterable[int]) -> Iterator[Tuple[int, int, int, int, bytes]]:
         """Number, pack, offset, length and SHA-256 of bodies, by number; those that are not there are left out."""
         with _sqlite_errors(self.root):

@@ -32,17 +32,17 @@ def download(
     from ansible_collections.gps_denied.preflight.plugins.module_utils._lock import acquire_lock, release_lock
     from ansible_collections.gps_denied.preflight.plugins.module_utils._report import to_plain
     from ansible_collections.gps_denied.preflight.plugins.module_utils._run import new_run_id
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import (
-        check_coverage,
-        read_failed_tiles,
-        with_route_holes,
-    )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import read_failed_tiles
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import (
         DownloadProgress,
         download_tiles,
     )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_holes import describe_stretches
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import plan_tiles
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_proof import (
+        check_download,
+        examine_download,
+    )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_settings import (
         configured_limits,
         configured_source,
@@ -92,8 +92,7 @@ def download(
                 limits=configured_limits(settings),
                 ask_again=bool(retry_failed),
             )
-            if flight:
-                report = with_route_holes(report, flight)
+            report = examine_download(report, tiles=tiles, source=source, store=store, flight=flight)
     finally:
         release_lock(holder)
     if as_json:
@@ -105,9 +104,9 @@ def download(
             f"{report.placeholder} placeholders; {report.bytes / 1e6:.1f} MB in {report.elapsed_s:.1f} s"
         )
         along = describe_stretches(report.route_holes)
-        if along:
-            click.echo(f"  holes       {along}")
-    check_coverage(report, tolerance_ratio=settings.coverage_tolerance_ratio)
+        for line in [f"  holes       {along}"] * bool(along) + [f"  warning     {text}" for text in report.warnings]:
+            click.echo(line)
+    check_download(report, source=source, tolerance_ratio=settings.coverage_tolerance_ratio)
 
 
 @click.command("plan")

@@ -19,17 +19,19 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     CoverageIncompleteError,
     DownloadError,
     ExitCode,
+    TilePlacementError,
     TileProviderTermsError,
     TileSourceError,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import DownloadBatchReport
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import check_coverage, failed_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import DownloadLimits, download_tiles
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_proof import check_download, examine_download
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileRun, TileSet
 from PIL import Image
-from tile_server import Reply, Request, Script, TileServer, good, seed_of, tile_image
+from tile_server import Reply, Request, Script, TileServer, good, joined_tile, seed_of, tile_image
 
 TILES = TileSet.from_runs([TileRun(12, y, 100, 104) for y in range(50, 54)])
 QUICK = DownloadLimits(
@@ -351,6 +353,49 @@ def test_a_storm_of_429_is_waited_out(store: TileStore) -> None:
 
     with TileServer(script) as server:
         assert fetch(server, store).downloaded == 20
+
+
+def from_the_south() -> Script:
+    """A country of joined tiles whose rows count from the south, as TMS has it."""
+
+    def script(request: Request, _attempt: int) -> Reply:
+        z, x, y = (int(part) for part in request.path.removesuffix(".jpg").split("/")[1:])
+        return Reply(body=joined_tile(x, (1 << z) - 1 - y))
+
+    return script
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("xyz", "rows_flipped"), ("tms", "as_said")])
+def test_rows_counted_from_the_other_end_are_found_and_nothing_is_built_of_them(
+    kind: str, verdict: str, store: TileStore
+) -> None:
+    with TileServer(from_the_south()) as server:
+        source = open_source(spec(server, kind=kind))
+        report = download_tiles(tiles=TILES, source=source, store=store, limits=QUICK)
+        report = examine_download(report, tiles=TILES, source=source, store=store, flight=None)
+    assert report.placement is not None and report.placement["verdict"] == verdict
+    assert report.downloaded == 20
+    if kind == "tms":
+        check_download(report, source=source, tolerance_ratio=0.0)
+    else:
+        with pytest.raises(TilePlacementError, match="count their rows from the other end"):
+            check_download(report, source=source, tolerance_ratio=1.0)
+
+
+def test_imagery_of_two_epochs_is_a_warning_and_no_failure(store: TileStore) -> None:
+    def script(request: Request, attempt: int) -> Reply:
+        year = "2019" if request.path.startswith("/12/100/") else "2024"
+        return Reply(body=good(request, attempt).body, headers={"X-Imagery-Date": f"{year}-07-15"})
+
+    with TileServer(script) as server:
+        source = open_source(spec(server, imagery_date_header="X-Imagery-Date"))
+        report = download_tiles(tiles=TILES, source=source, store=store, limits=QUICK)
+        report = examine_download(report, tiles=TILES, source=source, store=store, flight=None)
+    assert report.imagery is not None
+    assert (report.imagery["oldest"], report.imagery["newest"]) == ("2019-07-15", "2024-07-15")
+    (warning,) = report.warnings
+    assert "different dates: from 2019-07-15 to 2024-07-15 (20 of 20 tiles tell)" in warning
+    check_download(report, source=source, tolerance_ratio=0.0)
 
 
 def test_the_deadline_holds(store: TileStore) -> None:

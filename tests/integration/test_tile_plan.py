@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError, TileSourceError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
+    DownloadError,
+    TilePlacementError,
+    TileSourceError,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import DownloadLimits, download_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_sample import (
     estimate_download,
-    spread_sample,
+    sample_tiles,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
@@ -24,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from tile_server import TileServer, seed_of, tile_image
+from tile_server import Reply, Request, TileServer, joined_tile, seed_of, tile_image
 
 TILES = TileSet.from_runs([TileRun(z, y, 300, 319) for z in (9, 10) for y in range(200, 210)])
 QUICK = DownloadLimits(connect_timeout_s=1.0, request_timeout_s=2.0, backoff_s=0.02)
@@ -106,6 +110,22 @@ def test_an_estimate_is_near_and_its_tiles_are_kept(store: TileStore) -> None:
         assert (again.download_bytes, again.seconds, again.price) == (0, 0.0, 0.0)
 
 
+def test_a_plan_of_tiles_whose_rows_are_flipped_is_refused_before_the_download(store: TileStore) -> None:
+    def script(request: Request, _attempt: int) -> Reply:
+        z, x, y = (int(part) for part in request.path.removesuffix(".jpg").split("/")[1:])
+        return Reply(body=joined_tile(x, (1 << z) - 1 - y))
+
+    with TileServer(script) as server:
+        spec = {"id": "tms", "kind": "xyz", "url": server.base + "/{z}/{x}/{y}.jpg"}
+        with pytest.raises(TilePlacementError, match="count their rows from the other end"):
+            estimate_download(tiles=TILES, source=open_source(spec), store=store, limits=QUICK)
+        assert len(server.requests) == 24
+        waived = open_source({**spec, "check_placement": False})
+        assert estimate_download(tiles=TILES, source=waived, store=store, limits=QUICK).tiles == 400
+        right = open_source({**spec, "kind": "tms"})
+        assert estimate_download(tiles=TILES, source=right, store=store, limits=QUICK).tiles == 400
+
+
 def test_an_estimate_from_a_provider_that_is_down_is_an_error(store: TileStore) -> None:
     with TileServer() as server:
         url = server.base + "/{z}/{x}/{y}.jpg"
@@ -114,11 +134,11 @@ def test_an_estimate_from_a_provider_that_is_down_is_an_error(store: TileStore) 
 
 
 def test_a_sample_is_spread_over_the_area() -> None:
-    sample = spread_sample(TILES, 10, 5)
+    sample = sample_tiles(TILES, 10, 5)
     rows = sorted(tile.y for tile in sample)
     assert len(sample) == 5
     assert rows[0] == 200
     assert rows[-1] == 209
-    assert len(spread_sample(TILES, 10, 1000)) == 200
-    assert len(spread_sample(TILES, 10, 1)) == 1
-    assert len(spread_sample(TILES, 3, 5)) == 0
+    assert len(sample_tiles(TILES, 10, 1000)) == 200
+    assert len(sample_tiles(TILES, 10, 1)) == 1
+    assert len(sample_tiles(TILES, 3, 5)) == 0

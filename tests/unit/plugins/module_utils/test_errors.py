@@ -31,6 +31,7 @@ EXPECTED = {
     "AreaTooLargeError": 23,
     "BuildLockHeldError": 50,
     "DownloadError": 20,
+    "TilePlacementError": 20,
     "TileSourceError": 20,
     "TileProviderTermsError": 24,
     "CoverageIncompleteError": 22,
