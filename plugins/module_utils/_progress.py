@@ -94,9 +94,23 @@ class ProgressSink:
 
     def _send(self, line: bytes) -> None:
         if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._socket.settimeout(0.2)
-        self._socket.sendto(line, str(self._socket_path))
+            self._socket = self._connected()
+        self._socket.send(line)
+
+    def _connected(self) -> socket.socket:
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        found.settimeout(0.2)
+        folder, name = os.path.split(str(self._socket_path))
+        # By way of its folder's descriptor: a socket's address has room for some hundred characters only.
+        descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found.connect(f"/proc/self/fd/{descriptor}/{name}")
+        except OSError:
+            found.close()
+            raise
+        finally:
+            os.close(descriptor)
+        return found
 
     def _due(self, record: Dict[str, Any]) -> bool:
         if record["t"] in ("warning", "phase", "report"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,10 @@ def progress_socket(folder: Path, handle: Callable[[dict[str, Any]], None] | Non
     """Listen while this lasts, and call `handle` with each record from a thread of its own; drop what is no record."""
     path = folder / "progress.sock"
     receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    receiver.bind(str(path))
+    # By way of its folder's descriptor: a socket's address has room for some hundred characters only.
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    short = f"/proc/self/fd/{descriptor}/{path.name}"
+    receiver.bind(short)
 
     def listen() -> None:
         while True:
@@ -39,6 +43,7 @@ def progress_socket(folder: Path, handle: Callable[[dict[str, Any]], None] | Non
         yield path
     finally:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto(b"", str(path))
+            sender.sendto(b"", short)
         thread.join(timeout=5)
         receiver.close()
+        os.close(descriptor)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,10 +36,11 @@ def assert_converges(pipeline: Pipeline, kills: list[Kill]) -> None:
 
 
 @pytest.fixture
-def pipeline(companion: Companion, tmp_path: Path) -> Pipeline:
-    folder = tmp_path / "workstation"
-    folder.mkdir()
-    return Pipeline(companion, folder)
+def pipeline(companion: Companion) -> Iterator[Pipeline]:
+    with tempfile.TemporaryDirectory(
+        prefix="kills-"
+    ) as folder:  # ssh's own socket in there has room for few characters.
+        yield Pipeline(companion, Path(folder))
 
 
 @pytest.mark.timeout(400)

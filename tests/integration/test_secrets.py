@@ -4,101 +4,22 @@
 
 from __future__ import annotations
 
-import base64
 import http.server
 import json
 import os
 import subprocess
 import sys
 import threading
-import time
-import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
+from canaries import KEY, NEEDLES, TOKEN, ProcessWatch, leaks_in
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BIN = Path(sys.executable).parent
-TOKEN = "canary-token-7Qz/+x9K=end"
-KEY = "canary-key-Zk3%&v0?m"
-
-
-def encodings(secret: str) -> set[bytes]:
-    """The forms in which a leak is looked for."""
-    raw = secret.encode()
-    found = {
-        raw,
-        urllib.parse.quote(secret, safe="").encode(),
-        urllib.parse.quote_plus(secret).encode(),
-        raw.hex().encode(),
-    }
-    found.add(json.dumps(secret).strip('"').encode())
-    for shift in range(3):
-        text = base64.b64encode(b"\0" * shift + raw)
-        found.add(text[4 if shift else 0 : -4])
-    return {form for form in found if len(form) > 8}
-
-
-NEEDLES = encodings(TOKEN) | encodings(KEY)
-
-
-def leaks_in(folder: Path, *, allowed: set[Path]) -> list[str]:
-    return [
-        f"{path}: {needle!r}"
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink() and path not in allowed
-        for needle in NEEDLES
-        if needle in path.read_bytes()
-    ]
-
-
-class ProcessWatch:
-    """Reads every other process's arguments and environment, again and again, until it is stopped."""
-
-    def __init__(self, own: set[int]) -> None:
-        self.leaks: set[str] = set()
-        self.rounds = 0
-        self._own = own
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.02):
-            self.rounds += 1
-            for folder in Path("/proc").glob("[0-9]*"):
-                if int(folder.name) in self._own or self._is_fork_of_own(folder):
-                    continue
-                for name in ("cmdline", "environ"):
-                    try:
-                        content = (folder / name).read_bytes()
-                    except OSError:
-                        continue
-                    if any(needle in content for needle in NEEDLES):
-                        self.leaks.add(f"{name} of {(folder / 'cmdline').read_bytes()[:200]!r}")
-
-    def _is_fork_of_own(self, folder: Path) -> bool:
-        """Between fork and exec a child still is its parent, with the environment that the operator gave that one."""
-        try:
-            words = (folder / "cmdline").read_bytes()
-            return any(words == Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self._own)
-        except OSError:
-            return True
-
-    def wait_for_leak(self) -> None:
-        deadline = time.monotonic() + 20
-        while not self.leaks and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 class Provider(http.server.BaseHTTPRequestHandler):

@@ -5,14 +5,18 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.gps_denied.preflight.plugins.module_utils._progress import ProgressSink
 
+from operator_tool._progress_socket import progress_socket
 from operator_tool._runner import private_folder
 from operator_tool._worker_watch import PATIENCE_S, WorkerWatch, living_workers
 
@@ -83,3 +87,14 @@ def test_a_killed_worker_is_missed_once_it_has_been_gone_for_a_while(playbook: s
 
 def test_who_is_gone_has_no_workers() -> None:
     assert living_workers(2**22 + 1) == 0
+
+
+def test_progress_arrives_however_long_the_folders_name_is(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 40)
+    folder.mkdir()
+    arrived: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    with progress_socket(folder, arrived.put) as path:
+        sink = ProgressSink(run_id="r", run_dir=str(tmp_path), socket_path=str(path), display=print, redact=str)
+        sink.emit("progress", done=1)
+        sink.emit("progress", done=2)
+    assert [arrived.get(timeout=10)["done"] for _unused in range(2)] == [1, 2]
