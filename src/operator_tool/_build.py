@@ -151,6 +151,8 @@ def build_cache(
         words = "; ".join(result.failures) or "\n".join(result.tail) or "no word from Ansible"
         if result.cancelled:
             return _report_of(BuildCancelledError("cancelled before the run began"), run_id, request)
+        if result.killed:
+            return _report_of(BuildCancelledError("ansible-playbook was killed before the run began"), run_id, request)
         raise UnexpectedRunError(f"the run did not begin: {words}")
     return _conclude(open_run(run_dir), result)
 

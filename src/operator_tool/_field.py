@@ -93,6 +93,8 @@ def _run(
     if not os.path.isdir(run_dir):
         if result.cancelled:
             raise BuildCancelledError("cancelled before the run began")
+        if result.killed:
+            raise BuildCancelledError("ansible-playbook was killed before the run began")
         words = "; ".join(result.failures) or "\n".join(result.tail) or "no word from Ansible"
         raise UnexpectedRunError(f"the run did not begin: {words}")
     run = open_run(run_dir)

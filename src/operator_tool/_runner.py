@@ -61,6 +61,11 @@ class PlaybookResult:
     last_results: dict[str, dict[str, Any]] = field(default_factory=dict)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended ansible-playbook, so that there is no exit status."""
+        return self.rc is None
+
 
 @contextlib.contextmanager
 def private_folder() -> Iterator[Path]:
