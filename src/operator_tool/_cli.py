@@ -16,6 +16,7 @@ from ._cli_companion import enrol, sign, verify, wheelhouse
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
+from ._cli_report import report
 from ._cli_tiles import download, plan
 
 
@@ -96,6 +97,7 @@ cli.add_command(flight)
 cli.add_command(serve_flights)
 cli.add_command(plan)
 cli.add_command(download)
+cli.add_command(report)
 cli.add_command(enrol)
 cli.add_command(verify)
 cli.add_command(sign)
