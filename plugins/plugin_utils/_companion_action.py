@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
 import time
-from typing import Any, ClassVar, Dict, List, Optional
+from typing import Any, ClassVar, Dict, Iterator, List, Optional
 
+from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
+from ansible.utils.display import Display
 from ansible.utils.path import unfrackpath
 
 from ..module_utils._errors import (
@@ -30,6 +33,18 @@ from ._phase_action import PhaseAction
 __all__ = ["CompanionAction"]
 
 BOOT_RETRY_S = 2.0
+
+
+@contextlib.contextmanager
+def _unshown() -> Iterator[None]:
+    """Keep Ansible from showing an answer at -vvv, in its log or in its debug output: no redactor has seen it yet."""
+    display = Display()
+    before = display.verbosity, display.log_verbosity, constants.DEFAULT_DEBUG
+    display.verbosity, display.log_verbosity, constants.DEFAULT_DEBUG = 0, 0, False
+    try:
+        yield
+    finally:
+        display.verbosity, display.log_verbosity, constants.DEFAULT_DEBUG = before
 
 
 class CompanionAction(PhaseAction):
@@ -54,7 +69,8 @@ class CompanionAction(PhaseAction):
     def job_transport(self, command: str, data: Optional[bytes]) -> CommandResult:
         """One command of a remote job; a lost link is an event there, not yet an error."""
         try:
-            done = self.shell(command, stdin=data)
+            with _unshown():
+                done = self.shell(command, stdin=data)
         except CompanionUnreachableError as exc:
             raise ConnectionLost(exc.message) from None
         return CommandResult(done.rc, done.stdout, done.stderr)
