@@ -298,6 +298,21 @@ DEFECTS = (
         UNIT + "tile_check.py::test_a_tile_cut_anywhere_is_refused",
     ),
     Defect(
+        "tiles are decoded without limits", "I7", "_tile_decode_program.py",
+        "    _limit()\n    with socket", "    with socket",
+        UNIT + "tile_decoder.py::test_a_tile_that_ends_its_decoder_is_bad_and_the_others_are_not",
+    ),
+    Defect(
+        "tiles whose rows are flipped are taken", "I4", "_tile_placement.py",
+        "flipped >= MIN_SHARE * len(votes):", "flipped > len(votes):",
+        UNIT + "tile_placement.py::test_flipped_rows_are_a_fault_that_names_the_other_kind",
+    ),
+    Defect(
+        "an orthophoto's empty edge counts as imagery", "I4", "_tile_source_geotiff.py",
+        "if np.count_nonzero(alpha) < MIN_IMAGERY_RATIO * alpha.size:", "if not alpha.size:",
+        UNIT + "tile_source_geotiff.py::test_what_is_no_imagery_is_transparent_and_half_a_tile_of_it_a_hole",
+    ),
+    Defect(
         "a page of text is kept as a tile's reason and not counted", "I7", "_tile_download_http.py",
         "        if self._useless >= self._limits.breaker_failures:", "        if self._useless < 0:",
         HTTP + "test_a_provider_that_is_down_ends_the_download_in_seconds",
