@@ -6,7 +6,7 @@
 """Coverage-guided fuzzing of the targets with atheris (libFuzzer): `fuzz.py [--seconds N] [NAME…]`.
 
 Each target has a process of its own, an equal share of the time, and its findings under `.cache/fuzz/NAME`; what it
-has learned stays there for the next run. Exit status: 0 nothing found, 1 a finding, which is printed with its traceback.
+has learned stays there for the next run. Exit status: 0 nothing found, 1 a finding; it is printed with its traceback.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _good_report() -> bytes:
 _LAST = b"""{"t":"progress","phase":"build","done":1,"total":2}
 {"t":"report","run_id":"run-1","nonce":"n","schema_version":1,"outcome":"success","content_id":"c","warnings":[]}
 """
-_POINT = '{"lat_deg": 1.5, "lon_deg": 2.5, "alt_m": 100}'
+_POINT = {"lat_deg": 1.5, "lon_deg": 2.5, "alt_m": 100}
 _LAYERS = b"""<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"><Contents>
 <Layer><ows:Identifier>a</ows:Identifier><Style isDefault="true"><ows:Identifier>s</ows:Identifier></Style>
 <Format>image/jpeg</Format><TileMatrixSetLink><TileMatrixSet>m</TileMatrixSet></TileMatrixSetLink>
@@ -179,6 +179,7 @@ _LAYERS = b"""<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="h
 _GRANT = Grant.issue(
     vehicle_id="v", flight_id="f", content_id="ab" * 32, counter=3, run_id="r", now_epoch_s=1.8e9, valid_for_s=60
 )
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(20)
 _ARMOUR = b"-----BEGIN SSH SIGNATURE-----\nU1NIU0lHAAAAAQ==\n-----END SSH SIGNATURE-----\n"
 _SIGNER = b'operator namespaces="%b",valid-after="20270101" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA== c\n'
 
@@ -189,7 +190,7 @@ def _missions() -> list[bytes]:
 
 
 def _answers() -> list[bytes]:
-    plain = '{"id": "f-1", "name": "n", "waypoints": [%s, %s], "takeoff_origin": %s}' % (_POINT, _POINT, _POINT)
+    plain = json.dumps({"id": "f-1", "name": "n", "waypoints": [_POINT, _POINT], "takeoff_origin": _POINT})
     plan = (MISSIONS / "simple.plan").read_text(encoding="utf-8")
     return [plain.encode(), json.dumps({"id": "f-1", "mission": {"content": plan}}).encode()]
 
