@@ -16,6 +16,7 @@ from ..module_utils._grant import Grant
 from ..module_utils._run import Run
 from ..module_utils._ssh_signature import sign_text
 from ..plugin_utils._companion_action import CompanionAction
+from ..plugin_utils._zones import keep_zones
 
 
 class ActionModule(CompanionAction):
@@ -64,6 +65,7 @@ class ActionModule(CompanionAction):
         cache = {name: activated[name] for name in ("content_id", "generation", "activated")}
         run.journal.record("fact", phase=self.phase, host=self.host, cache=cache, outcome="success")
         self.sink.emit("phase", phase=self.phase, text=f"active: {cache['generation']}")
+        keep_zones(self, run, str(cache["generation"]))
         return {"changed": True, "cache": cache}
 
     @staticmethod

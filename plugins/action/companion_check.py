@@ -17,6 +17,7 @@ from ..module_utils._errors import CompanionNotReadyError, FailurePhase
 from ..module_utils._run import Run
 from ..module_utils._tile_plan import plan_tiles
 from ..plugin_utils._companion_action import CompanionAction
+from ..plugin_utils._zones import keep_zones
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}", re.ASCII)
 DISK_FACTOR = 3.0
@@ -55,6 +56,7 @@ class ActionModule(CompanionAction):
             cache = {"content_id": current["content_id"], "generation": current["generation"], "activated": True}
             run.journal.record("fact", phase=self.phase, host=self.host, cache=cache, outcome="idempotent_no_op")
             self.sink.emit("phase", phase=self.phase, text=f"holds this cache already: {current['generation']}")
+            keep_zones(self, run, str(current["generation"]))
             return {
                 "companion": {"build_needed": False, "reason": "the active cache is the one wanted, and is healthy"}
             }

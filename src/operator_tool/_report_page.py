@@ -126,7 +126,7 @@ def _map_data(view: ReportView, previews: MapPreviews | None) -> dict[str, Any]:
         "route": list(_route(view.flight)) if view.flight else [],
         "takeoff": [view.flight.takeoff_origin.lat_deg, view.flight.takeoff_origin.lon_deg] if view.flight else None,
         "holes": [_hole(tile) for tile in holes],
-        "localisability": view.localisability,
+        "zones": view.zones,
     }
 
 

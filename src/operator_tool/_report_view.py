@@ -26,6 +26,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan im
 __all__ = ["ReportView", "Verdict", "verdict_of", "view_of_report", "view_of_run"]
 
 MAX_REPORT_BYTES = 64 * 1024 * 1024
+ZONE_LEVELS = ("poor", "fair", "good")
 ACTIVE = (CacheBuildOutcome.SUCCESS, CacheBuildOutcome.IDEMPOTENT_NO_OP)
 
 
@@ -46,7 +47,7 @@ class ReportView:
     flight: Flight | None = None
     area: dict[str, Any] | None = None
     archive_path: str | None = None
-    localisability: dict[str, Any] | None = None
+    zones: dict[str, Any] | None = None
     attribution: str = ""
     folder_gone: bool = False
 
@@ -128,14 +129,29 @@ def _view(run: Run, report: CacheBuildReport) -> ReportView:
     except (OSError, ValueError, CacheBuildError):
         pass  # the run ended before it had a flight, or its flight gives no area: the report says so
     archive = run.archive_path if os.path.exists(run.archive_path) else None
-    localisability = None
+    return ReportView(report, flight, area, archive, _zones(run, report), _attribution(archive))
+
+
+def _zones(run: Run, report: CacheBuildReport) -> dict[str, Any] | None:
+    """The zones of the first companion that has some; a companion wrote them, so only what is known gets through."""
     for row in report.companions:
         try:
-            localisability = json.loads(Path(run.path(f"localisability-{row.host}.geojson")).read_bytes())
-            break
-        except (OSError, ValueError):
+            features = json.loads(Path(run.path(f"zones-{row.host}.geojson")).read_bytes())["features"]
+            kept = [_zone(feature) for feature in features]
+        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
             continue
-    return ReportView(report, flight, area, archive, localisability, _attribution(archive))
+        if kept:
+            return {"type": "FeatureCollection", "features": kept}
+    return None
+
+
+def _zone(feature: Any) -> dict[str, Any]:
+    ring = [[float(lon), float(lat)] for lon, lat in feature["geometry"]["coordinates"][0]]
+    level = feature["properties"]["level"]
+    if level not in ZONE_LEVELS or not all(abs(lon) <= 180 and abs(lat) <= 90 for lon, lat in ring):
+        raise ValueError("no zone")
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "properties": {"level": level}, "geometry": geometry}
 
 
 def _attribution(archive: str | None) -> str:

@@ -23,12 +23,14 @@
     add("Imagery", new Tiles({ minZoom: 0, maxZoom: data.map.maxZoom, minNativeZoom: data.map.nativeMinZoom,
       maxNativeZoom: data.map.nativeMaxZoom, attribution: attribution.innerHTML }), true);
   }
-  if (data.localisability) {
+  if (data.zones) {
     const colours = { poor: "#d7301f", fair: "#fdbb84", good: "#31a354" };
-    add("How easily a place is recognised", L.geoJSON(data.localisability, {
+    const zones = L.geoJSON(data.zones, {
       style: (f) => ({ stroke: false, fillOpacity: 0.45, fillColor: colours[f.properties.level] || "#888" }),
       onEachFeature: (f, layer) => layer.bindTooltip(text(String(f.properties.level))),
-    }), false);
+    });
+    zones.on("add", () => zones.bringToBack());
+    add("How easily a place is recognised", zones, false);
   }
   if (data.area) { add("Area", L.geoJSON(data.area, { style: { color: "#1f6feb", weight: 2, fillOpacity: 0.06 } }), true); }
   if (data.route.length) {
