@@ -105,10 +105,15 @@ def _stretch(at: int, part: RoutePart, from_m: float, to_m: float, zooms: Set[in
     return RouteStretch(at, part.why, round(from_m / 1000, 3), round(to_m / 1000, 3), tuple(sorted(zooms)))
 
 
+def _kilometres(from_km: float, to_km: float) -> str:
+    first, last = f"{from_km:.2f}", f"{to_km:.2f}"
+    return f"km {first}" if first == last else f"km {first} to {last}"
+
+
 def describe_stretches(stretches: Sequence[Mapping[str, Any]], *, limit: int = 5) -> str:
     """One line for a person, of stretches as a report has them; empty where the holes lie beside the route."""
     shown = [
-        f"km {stretch['from_km']:.2f} to {stretch['to_km']:.2f} of the {stretch['why'].replace('_', ' ')}"
+        f"{_kilometres(stretch['from_km'], stretch['to_km'])} of the {stretch['why'].replace('_', ' ')}"
         f" (zoom {', '.join(map(str, stretch['zooms']))})"
         for stretch in stretches[:limit]
     ]

@@ -60,6 +60,7 @@ class DownloadEstimate:
     price_currency: Optional[str]
     terms_url: Optional[str]
     attribution: str
+    terms_note: str = ""
 
 
 def sample_tiles(tiles: TileSet, zoom: int, count: int = SAMPLE_TILES) -> TileSet:
@@ -123,6 +124,7 @@ def estimate_download(
         price_currency=spec.price_currency,
         terms_url=spec.terms_url,
         attribution=spec.attribution,
+        terms_note=spec.terms_note,
     )
 
 

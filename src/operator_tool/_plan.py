@@ -116,5 +116,6 @@ def human_plan(plan: dict[str, Any]) -> str:
     if estimate["price"] is not None:
         lines.append(f"  price       {estimate['price']:.2f} {estimate['price_currency'] or ''}".rstrip())
     if estimate["terms_url"]:
-        lines.append(f"  terms       {estimate['terms_url']}")
+        note = f": {estimate['terms_note']}" if estimate["terms_note"] else ""
+        lines.append(f"  terms       {estimate['terms_url']}{note}")
     return "\n".join(lines + [f"  warning     {text}" for text in plan["flight"]["warnings"]])

@@ -73,3 +73,8 @@ def test_the_antimeridian_and_one_point_are_no_trouble() -> None:
     over = flight((179.99, 0.1), (-179.99, 0.1))
     assert len(route_stretches(over, [hole(-179.999, 0.1, 16), hole(179.999, 0.1, 16)])) == 1
     assert len(route_stretches(flight((10.0, 50.0)), [hole(10.0, 50.0, 18)])) == 1
+
+
+def test_a_short_stretch_is_a_place() -> None:
+    stretch = {"part": 0, "why": "return_to_launch", "from_km": 1.2301, "to_km": 1.2304, "zooms": [18]}
+    assert describe_stretches([stretch]) == "km 1.23 of the return to launch (zoom 18)"
