@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Builders that misbehave: `evil.py MODE --request FILE`. Python 3.8, standard library only.
+"""Builders that misbehave: `evil.py MODE[:SIZE] --request FILE`. Python 3.8, standard library only.
 
 Each mode is one way in which a builder, or a library within it, was seen or may be feared to behave.
 """
@@ -117,7 +117,7 @@ def other_flight(request):
 
 def long_line(request):
     block = "x" * (1 << 20)
-    for _unused in range(int(request.get("mib", 64))):
+    for _unused in range(int(request.get("size", 64))):
         say(block)
     say("\n")
     report(request)
@@ -198,8 +198,15 @@ def many_lines(request):
     line = (
         json.dumps({"t": "progress", "phase": "describe", "done": 123456, "total": 1000000, "unit": "windows"}) + "\n"
     )
-    for _unused in range(int(request.get("thousands", 1000))):
+    for _unused in range(int(request.get("size", 1000))):
         say(line * 1000)
+    report(request)
+
+
+def stamped(request):
+    for _unused in range(int(request.get("size", 10))):
+        record("progress", phase="describe", text=repr(time.time()))
+        time.sleep(0.73)  # No multiple of any interval at which somebody looks.
     report(request)
 
 
@@ -209,9 +216,12 @@ def environment(request):
 
 
 def main():
-    mode, _flag, path = sys.argv[1:4]
+    words, _flag, path = sys.argv[1:4]
+    mode, _colon, size = words.partition(":")
     with open(path) as file:
         request = json.load(file)
+    if size:
+        request["size"] = int(size)
     with open(path + ".started", "a") as file:
         file.write("%d\n" % os.getpid())
     return globals()[mode](request) or 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Evil builders under the whole main job: nothing is activated, and no secret is anywhere."""
+"""Evil builders under the whole main job: nothing is activated, no secret is anywhere, and memory has a bound."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,88 @@ def test_what_a_builder_prints_forges_no_event_and_reaches_no_terminal(settings:
     assert not (Path(settings["companion_cache_root"]) / "current").exists()
     assert any(record["t"] == "line" for record in records)
     assert "\\u001b" not in json.dumps(records).lower()
+
+
+MAX_DRIVER_BYTES = 200_000_000
+MAX_SUPERVISOR_BYTES = 64_000_000
+
+
+class Flood:
+    """A run whose builder talks without end: how it ended, and the most memory that anybody in it took."""
+
+    def __init__(self, settings: dict[str, Any], mode: str) -> None:
+        root = Path(settings["cache_staging_root"]).parent
+        command = [str(Path(sys.executable).parent / "operator-tool"), "build-cache", "--flight-file", SURVEY]
+        for name, value in evil(settings, mode).items():
+            command += ["--set", f"{name}={value}"]
+        command += ["--report", str(root / "report.json")]
+        self.supervisor_bytes = 0
+        self._companion_root = settings["companion_cache_root"].encode()
+        ended = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(ended,))
+        watch.start()
+        with (root / "output").open("wb") as output:
+            driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            _pid, status, usage = os.wait4(driver.pid, 0)
+            driver.returncode = os.waitstatus_to_exitcode(status)
+        ended.set()
+        watch.join()
+        self.report = json.loads((root / "report.json").read_text())
+        self.output_bytes = (root / "output").stat().st_size
+        # Of the driver, of ansible-playbook and of its workers: whoever took the most.
+        self.driver_bytes = usage.ru_maxrss * 1024
+        (self.log,) = root.glob("staging/runs/*/builder-*.ndjson")
+
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(0.05):
+            for entry in Path("/proc").iterdir():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+                    if b"supervise" not in words or self._companion_root not in b"".join(words):
+                        continue
+                    lines = (entry / "status").read_text().splitlines()
+                except OSError:
+                    continue
+                sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")]
+                self.supervisor_bytes = max(self.supervisor_bytes, *sizes, 0)
+
+    def assert_bounded(self) -> None:
+        print(f"driver {self.driver_bytes / 1e6:.0f} MB, supervisor {self.supervisor_bytes / 1e6:.0f} MB")  # noqa: T201
+        assert 0 < self.supervisor_bytes < MAX_SUPERVISOR_BYTES
+        assert self.driver_bytes < MAX_DRIVER_BYTES
+        assert self.output_bytes < 1_000_000, "the terminal was flooded"
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("thousands", [50, pytest.param(1000, marks=pytest.mark.soak)])
+def test_a_builder_that_prints_line_upon_line_is_logged_whole_in_bounded_memory(
+    settings: dict[str, Any], thousands: int
+) -> None:
+    flood = Flood(settings, f"many_lines:{thousands}")
+    flood.assert_bounded()
+    assert flood.report["failure_message"] == "the builder reports success, and has left no file"
+    with flood.log.open("rb") as file:
+        assert sum(b'"progress"' in line for line in file) == thousands * 1000
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("mebibytes", "says"),
+    [
+        (32, "the builder reports success, and has left no file"),
+        pytest.param(
+            1024,
+            "the build was stopped: the command wrote more than its log may hold",
+            marks=pytest.mark.soak,
+        ),
+    ],
+)
+def test_a_line_without_an_end_is_cut_in_bounded_memory(settings: dict[str, Any], mebibytes: int, says: str) -> None:
+    flood = Flood(settings, f"long_line:{mebibytes}")
+    flood.assert_bounded()
+    assert flood.report["exit_code"] == 21
+    assert flood.report["failure_message"] == says
+    with flood.log.open("rb") as file:
+        (line,) = [json.loads(line) for line in file]
+    assert line["cut"]
+    assert len(line["text"]) == 64 * 1024

@@ -396,12 +396,12 @@ def test_a_killed_supervisor_is_a_lost_job_and_its_builder_is_ended(site):
 
 def test_a_builder_that_writes_too_much_is_ended(site):
     with pytest.raises(RemoteBuildError, match="wrote more than its log may hold"):
-        site.verdict(site.job("long_line", request={"mib": 64}, out_cap_bytes=3_000_000))
+        site.verdict(site.job("long_line", request={"size": 64}, out_cap_bytes=3_000_000))
     assert (site.folder / "out.log").stat().st_size == 3_000_000
 
 
 def test_one_line_of_many_megabytes_is_cut_and_what_follows_is_read(site):
-    report = site.verdict(site.job("long_line", request={"mib": 8}))
+    report = site.verdict(site.job("long_line", request={"size": 8}))
     assert report["outcome"] == "success"
     (line,) = site.records
     assert line["cut"]
