@@ -332,7 +332,10 @@ class HttpEngine:
 
     def _redirected(self, job: _Job, handle: Any, now_s: float, answers: List[HttpAnswer]) -> None:
         target = handle.getinfo(self._curl.REDIRECT_URL) or ""
-        here, there = urlsplit(job.request.url), urlsplit(target)
+        try:
+            here, there = urlsplit(job.request.url), urlsplit(target)
+        except ValueError:
+            raise TileSourceError(f"{self._source.host} sends us to an address that is no URL") from None
         if (here.scheme, here.netloc) != (there.scheme, there.netloc) or job.request.body is not None:
             raise TileSourceError(
                 f"{self._source.host} sends us to another server ({there.hostname or 'unnamed'}); this is not followed",

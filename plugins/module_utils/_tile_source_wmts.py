@@ -181,7 +181,10 @@ def _kvp_base(root: Any) -> str:
 
 def _same_host(template: str, spec: TileSourceSpec) -> str:
     """A service must not send us, and the key, to a server that the profile does not name."""
-    there = urlsplit(template)
+    try:
+        there = urlsplit(template)
+    except ValueError:
+        raise TileSourceError(f"the capabilities of {spec.host} hold an address that is no URL") from None
     if there.scheme not in {"http", "https"} or (there.hostname or "").lower() != (spec.host or "").lower():
         raise TileSourceError(
             f"the capabilities of {spec.host} point to another server ({there.hostname}); this is not followed",

@@ -341,6 +341,15 @@ def test_a_redirect_to_another_server_is_not_followed_and_the_key_stays_here(sto
     assert KEY not in str(caught.value.to_dict())
 
 
+def test_a_redirect_to_what_is_no_url_is_one_sentence(store: TileStore) -> None:
+    nowhere = Reply(status=302, headers={"Location": "http://[::1/12/100/50.jpg"})
+    with (
+        TileServer(lambda _request, _attempt: nowhere) as server,
+        pytest.raises(TileSourceError, match="sends us to an address that is no URL"),
+    ):
+        fetch(server, store)
+
+
 def test_a_redirect_on_the_same_server_is_followed(store: TileStore) -> None:
     def script(request: Request, attempt: int) -> Reply:
         if request.path.startswith("/new"):

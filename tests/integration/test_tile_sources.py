@@ -111,6 +111,15 @@ def test_folder(folder: Path, store: TileStore) -> None:
     assert_all_there({"kind": "folder", "path": str(folder)}, store)
 
 
+def test_a_folder_whose_rows_count_from_the_south(folder: Path, store: TileStore) -> None:
+    for path in sorted(folder.glob("*/*/*.jpg")):
+        row = (1 << int(path.parts[-3])) - 1 - int(path.stem)
+        path.rename(path.with_name(f"{row}.jpg.new"))
+    for path in folder.glob("*/*/*.new"):
+        path.rename(path.with_suffix(""))
+    assert_all_there({"kind": "folder_tms", "path": str(folder)}, store)
+
+
 def test_a_tile_that_changes_in_a_folder_is_read_again(folder: Path, store: TileStore) -> None:
     assert_all_there({"kind": "folder", "path": str(folder)}, store)
     changed = folder / "9" / "300" / "200.jpg"
@@ -252,6 +261,7 @@ def test_wmts(resource: str, store: TileStore) -> None:
             "no Web Mercator tiles of 512 px",
         ),
         (wmts("http://elsewhere", resource=RESOURCE), {"wmts_layer": "ortho"}, "point to another server .elsewhere."),
+        (wmts("http://[elsewhere", resource=RESOURCE), {"wmts_layer": "ortho"}, "hold an address that is no URL"),
     ],
 )
 def test_wmts_that_cannot_be_used(content: bytes, more: dict[str, object], message: str, store: TileStore) -> None:
