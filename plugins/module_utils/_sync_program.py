@@ -38,7 +38,6 @@ ANSWER_MARK = "gps-denied-sync "
 ARCHIVE_NAME = "tiles.pmtiles"
 DELTA_NAME = "tiles.delta"
 MANIFEST_NAME = "MANIFEST"
-FOLLOW_IDLE_S = 5.0
 FOLLOW_POLL_S = 0.02
 BASES = ("current", "previous")
 """Generations whose archive may be the basis of the new one; the likelier one first."""
@@ -98,8 +97,10 @@ def _look(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
         if not complete and wanted.is_at(wanted.base(name)):
             with contextlib.suppress(TileSourceError):
                 complete = write_proven(wanted.target, file_blocks(wanted.base(name)), sha256=wanted.sha256)
+    room = os.statvfs(wanted.incoming)
     return {
         "complete": complete,
+        "free_bytes": room.f_bavail * room.f_frsize,
         "have_bytes": max(0, _size(wanted.target)),
         "bases": bases,
         "has_index": os.path.isdir(os.path.join(wanted.root, "current", "index")),
@@ -131,10 +132,10 @@ def _follow(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
     digest, done = hashlib.sha256(), 0
     buffer = memoryview(bytearray(CHUNK_BYTES))
     came_at = time.monotonic()
-    while _size(wanted.target) < 0 and time.monotonic() - came_at < FOLLOW_IDLE_S:
+    while _size(wanted.target) < 0 and time.monotonic() - came_at < request["idle_s"]:
         time.sleep(FOLLOW_POLL_S)
     with open(wanted.target, "rb", buffering=0) as stream:
-        while done < wanted.size_bytes and time.monotonic() - came_at < FOLLOW_IDLE_S:
+        while done < wanted.size_bytes and time.monotonic() - came_at < request["idle_s"]:
             count = stream.readinto(buffer)
             if not count:
                 time.sleep(FOLLOW_POLL_S)

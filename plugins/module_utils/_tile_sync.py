@@ -48,6 +48,8 @@ module.main(sent["request"])
 ANSWER_S = 120.0
 SLOWEST_BYTES_PER_S = 5e6
 """A worn SD card; what takes longer than a read at this rate has stopped."""
+FOLLOW_IDLE_S = 2.0
+"""Nothing has come for so long: the hash is taken at the end instead."""
 GOOD_BASE_RATIO = 0.5
 WORTHWHILE_RATIO = 0.9
 MAX_BODIES = 1 << 24
@@ -77,7 +79,7 @@ class CompanionArchive:
     def __init__(
         self, run: Transport, archive: ShippedArchive, *, name: str, root: str, incoming: str, python: str = "python3"
     ) -> None:
-        self._run, self._name, self._python = run, name, python
+        self._run, self.name, self._python = run, name, python
         self._asked = {
             "root": root,
             "incoming": incoming,
@@ -102,17 +104,17 @@ class CompanionArchive:
         result = self._run(shlex.join(words), sent)
         if result.rc == 124:
             raise SyncError(
-                f"{self._name} did not answer within {self._patience_s:.0f} s: its storage is stuck or very slow",
+                f"{self.name} did not answer within {self._patience_s:.0f} s: its storage is stuck or very slow",
                 remediation="Look at the companion's disk (dmesg), then run again: what has arrived is kept.",
             )
         answer = _answer(result.stdout)
         if answer is None:
             said = (result.stderr or result.stdout).strip()[-300:] or "nothing"
-            raise SyncError(f"the sync program on {self._name} ended with {result.rc} and said: {said}")
+            raise SyncError(f"the sync program on {self.name} ended with {result.rc} and said: {said}")
         if "error" in answer:
             where = f" {answer['path']}" if answer.get("path") else ""
             raise SyncError(
-                f"{self._name} cannot take the tiles:{where}: {answer['error']}",
+                f"{self.name} cannot take the tiles:{where}: {answer['error']}",
                 remediation="Free space or mend the file system there, then run again: what has arrived is kept.",
             )
         return answer
@@ -177,15 +179,23 @@ def sync_archive(
     if found.get("complete") is True:
         on_step("the companion has the tiles already")
         return 0, has_index
-    have = found.get("have_bytes")
-    have_bytes = have if isinstance(have, int) else 0
-    missing_bytes = archive.size_bytes - min(have_bytes, archive.size_bytes)
+    have_bytes = min(_count(found, "have_bytes"), archive.size_bytes)
+    missing_bytes = archive.size_bytes - have_bytes
+    free_bytes = _count(found, "free_bytes")
+    if free_bytes < missing_bytes:
+        raise SyncError(
+            f"no space left on {companion.name} for the tiles: {free_bytes / 1e6:.1f} MB are free, and "
+            f"{missing_bytes / 1e6:.1f} MB are needed",
+            remediation="Free disk space on the companion, then run again: what has arrived is kept.",
+        )
     claimed = found.get("bases")
     bases = {name: str(claimed.get(name)) for name in BASES if isinstance(claimed, dict) and name in claimed}
     sent = 0
     for listed in (False, True) if bases and missing_bytes and use_bases else ():
         deltas = _Deltas(archive, companion, known, work_folder)
-        best = deltas.best(bases, listed=listed, limit_bytes=WORTHWHILE_RATIO * missing_bytes)
+        best = deltas.best(
+            bases, listed=listed, limit_bytes=min(WORTHWHILE_RATIO * missing_bytes, free_bytes - missing_bytes)
+        )
         if best is None:
             continue
         base, path = best
@@ -216,12 +226,18 @@ def _push_whole(archive: ShippedArchive, companion: CompanionArchive, push: Push
     if begun:
         return push(archive.path, companion.target), False
     with ThreadPoolExecutor(1) as pool:
-        follower = pool.submit(companion.ask, "follow")
+        follower = pool.submit(companion.ask, "follow", idle_s=FOLLOW_IDLE_S)
         sent = push(archive.path, companion.target)
         try:
             return sent, follower.result().get("complete") is True
         except CacheBuildError:
             return sent, False
+
+
+def _count(answer: Mapping[str, Any], name: str) -> int:
+    """A number of the companion's answer, 0 where it is none."""
+    value = answer.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 class _Deltas:
