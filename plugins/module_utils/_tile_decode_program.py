@@ -9,8 +9,8 @@ bad, and the run goes on. Standard library and Pillow only; it has no secret, no
 
 Bodies and answers lie in memory that both processes map: `MAX_BATCH` answers of one byte, then the bodies. Over its
 standard input, a socket, comes what to do: a count, then for each tile the task, its format and its length. When the
-batch is done it sends one byte; where it dies before, the first answer still `PENDING` is the tile that did it. After a
-`LOOK` that went well the picture's rows lie where the body was.
+batch is done it sends one byte; where it dies before, the answer that is still `STARTED` is the tile that did it. After
+a `LOOK` that went well the picture's rows lie where the body was.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = [
     "MAX_BATCH",
     "PENDING",
     "SHARED_BYTES",
+    "STARTED",
     "THUMBNAIL_PX",
     "decode_fault",
     "main",
@@ -50,7 +51,7 @@ ANSWERS = (None, "undecodable", "bomb", "animated", "placeholder")
 COUNT = struct.Struct("<I")
 ITEM = struct.Struct("<BBI")
 MAX_BATCH = 64
-PENDING = 255
+PENDING, STARTED = 255, 254
 SHARED_BYTES = 1 << 25
 THUMBNAIL_PX = 32
 MAX_MEMORY_BYTES = 1 << 30
@@ -130,6 +131,7 @@ def _limit_cpu() -> None:
 def _batch(shared: mmap.mmap, items: List[Tuple[int, int, int]]) -> None:
     offset = MAX_BATCH
     for index, (task, number, length) in enumerate(items):
+        shared[index] = STARTED
         body = shared[offset : offset + length]
         fault = decode_fault(body, FORMATS[number], single_colour=task == CHECK_COLOUR)
         if task == LOOK and fault is None:

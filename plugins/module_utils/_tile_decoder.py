@@ -26,6 +26,7 @@ from ._tile_decode_program import (
     MAX_BATCH,
     PENDING,
     SHARED_BYTES,
+    STARTED,
     THUMBNAIL_PX,
 )
 
@@ -115,11 +116,13 @@ class TileDecoder:
             remaining = len(self._tasks) - len(found)
             done = self._wait() if remaining else True
             answers = self._shared[:remaining]
-            found += [_word(code) for code in (answers if done else answers.partition(bytes([PENDING]))[0])]
+            decided = answers if done else answers.rstrip(bytes([PENDING])).rstrip(bytes([STARTED]))
+            found += [_word(code) for code in decided]
             if len(found) == len(self._tasks):
                 return found
-            # The child ended over the next tile: that one is bad, and the rest goes to a new child.
-            found.append("decoder_ended")
+            if answers[len(decided)] == STARTED:
+                # The child ended over this tile: it is bad, and the rest goes to a new child.
+                found.append("decoder_ended")
             self._ended()
             self._send(self._tasks[len(found) :])
 

@@ -80,6 +80,9 @@ def spread_tiles(tiles: TileSet, zoom: int, count: int) -> List[Tile]:
     return found
 
 
+_OTHER_KIND = {"xyz": "tms", "tms": "xyz", "folder": "folder_tms", "folder_tms": "folder"}
+
+
 class _Looks:
     """Pictures out of the store, each decoded once, in the process for that."""
 
@@ -135,11 +138,12 @@ def examine_placement(*, tiles: TileSet, source: TileSource, store: TileStore) -
 def check_placement(found: PlacementReport, *, source: TileSource) -> None:
     """Raise TilePlacementError where the tiles do not lie where the source says."""
     if found.verdict == "rows_flipped":
-        other = "xyz" if source.spec.kind == "tms" else "tms"
+        other = _OTHER_KIND.get(source.spec.kind)
+        step = f"Write a profile with kind = {other!r}" if other else "Correct the source, or make the archive anew"
         raise TilePlacementError(
             f"the tiles of {source.id} count their rows from the other end: {found.seams_flipped} of {found.seams} "
             "neighbouring rows join at the wrong edges",
-            remediation=f"Write a profile with kind = {other!r}; check_placement = false in it waives this check.",
+            remediation=f"{step}; check_placement = false in a profile waives this check.",
             details={"verdict": found.verdict},
         )
     if found.verdict == "shifted":

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 HTTP_KINDS = ("xyz", "tms", "wmts", "quadkey", "pmtiles_http")
-LOCAL_KINDS = ("pmtiles", "mbtiles", "folder", "geotiff")
+LOCAL_KINDS = ("pmtiles", "mbtiles", "folder", "folder_tms", "geotiff")
 FORMATS = ("auto", "jpg", "png", "webp")
 FORBIDDEN_HOSTS = {
     "tile.openstreetmap.org": "https://operations.osmfoundation.org/policies/tiles/ forbids bulk and offline download",

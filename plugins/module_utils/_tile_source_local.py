@@ -114,16 +114,22 @@ class _Mbtiles(LocalTiles):
 class _Folder(LocalTiles):
     stamped = True
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, from_south: bool = False) -> None:
         if not os.path.isdir(path):
             raise TileSourceError(f"the tile folder {path} does not exist")
         self.identity = path
         self._path = path
+        self._from_south = from_south
         self._suffixes = list(SUFFIXES)
 
+    def _stem(self, tile: Tile) -> str:
+        row = (1 << tile.z) - 1 - tile.y if self._from_south else tile.y
+        return f"{self._path}/{tile.z}/{tile.x}/{row}"
+
     def _find(self, tile: Tile) -> Optional[int]:
+        stem = self._stem(tile)
         for suffix in self._suffixes:
-            name = f"{self._path}/{tile.z}/{tile.x}/{tile.y}{suffix}"
+            name = stem + suffix
             try:
                 found = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError as exc:
@@ -148,9 +154,10 @@ class _Folder(LocalTiles):
         return LocalTile(body, f"{status.st_mtime_ns}-{status.st_size}")
 
     def stamp(self, tile: Tile) -> Optional[str]:
+        stem = self._stem(tile)
         for suffix in self._suffixes:
             try:
-                status = os.stat(f"{self._path}/{tile.z}/{tile.x}/{tile.y}{suffix}", follow_symlinks=False)
+                status = os.stat(stem + suffix, follow_symlinks=False)
             except OSError:
                 continue
             return f"{status.st_mtime_ns}-{status.st_size}"
@@ -167,4 +174,6 @@ def open_local(kind: str, path: str, *, tile_size_px: int = 256, image_format: s
         from ._tile_source_geotiff import GeotiffTiles
 
         return GeotiffTiles(path, tile_size_px=tile_size_px, image_format=image_format)
+    if kind == "folder_tms":
+        return _Folder(path, from_south=True)
     return {"pmtiles": _Pmtiles, "mbtiles": _Mbtiles, "folder": _Folder}[kind](path)

@@ -90,6 +90,16 @@ def test_a_decoder_that_always_ends_is_said_and_not_tried_for_ever(tmp_path: Pat
             decoder.faults()
 
 
+def test_a_decoder_that_was_killed_between_two_batches_costs_no_tile() -> None:
+    with TileDecoder() as decoder:
+        for _round in range(3):
+            decoder.begin(GOOD, single_colour=True)
+            assert decoder.faults() == [None] * 6
+            assert decoder._process is not None
+            decoder._process.kill()
+            decoder._process.wait()
+
+
 def test_what_a_decoder_gone_astray_writes_is_no_good_tile(tmp_path: Path) -> None:
     astray = poisoned(tmp_path, "def junk(shared, items):\n    shared[0] = 77\nprogram._batch = junk")
     with TileDecoder(program=astray) as decoder:

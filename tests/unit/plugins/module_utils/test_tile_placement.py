@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,6 +90,11 @@ def test_flipped_rows_are_a_fault_that_names_the_other_kind(tmp_path: Path) -> N
     with pytest.raises(TilePlacementError, match="made count their rows from the other end: .* wrong edges") as caught:
         check_placement(found, source=SOURCE)
     assert "kind = 'tms'" in caught.value.remediation
+    for kind, step in (("folder", "kind = 'folder_tms'"), ("mbtiles", "make the archive anew")):
+        local = SimpleNamespace(id="local", spec=SimpleNamespace(kind=kind))
+        with pytest.raises(TilePlacementError) as caught:
+            check_placement(found, source=local)  # type: ignore[arg-type]
+        assert step in caught.value.remediation
     assert caught.value.code is ExitCode.DOWNLOAD_FAILED
     assert examine(tmp_path / "one", {t: body for t, body in flipped(COUNTRY).items() if t.z == 9}).seams_flipped >= 6
 
