@@ -18,12 +18,23 @@ from typing import Any, Callable, Dict, Optional
 
 from ._errors import FailurePhase
 
-__all__ = ["PROGRESS_LOG_FILENAME", "ProgressSink", "describe"]
+__all__ = ["PROGRESS_LOG_FILENAME", "ProgressSink", "amount_of", "describe"]
 
 PROGRESS_LOG_FILENAME = "progress.ndjson"
 MAX_LOG_BYTES = 256 * 1024 * 1024
 MAX_TEXT_CHARS = 4096
 DISPLAY_INTERVAL_S = 2.0
+
+
+def amount_of(record: Dict[str, Any]) -> str:
+    """How much of how much, in words; "" where the record does not say."""
+    done, total, unit = record.get("done"), record.get("total"), record.get("unit") or ""
+    if done is None:
+        return ""
+    if unit == "bytes":
+        done, unit = f"{done / 1e6:.1f}", "MB"
+        total = None if total is None else f"{total / 1e6:.1f}"
+    return (f"{done}/{total} {unit}" if total is not None else f"{done} {unit}").strip()
 
 
 def describe(record: Dict[str, Any]) -> str:
@@ -32,10 +43,7 @@ def describe(record: Dict[str, Any]) -> str:
     phase = str(record.get("phase") or "").replace("_", " ")
     if record.get("step"):
         phase = f"{phase} ({record['step']})"
-    done, total, unit = record.get("done"), record.get("total"), record.get("unit") or ""
-    amount = ""
-    if done is not None:
-        amount = f" {done}/{total} {unit}" if total is not None else f" {done} {unit}"
+    amount = " " + amount_of(record)
     text = f" {record['text']}" if record.get("text") else ""
     said = (amount.rstrip() + text).strip()
     return where + (f"{phase}: {said}" if phase and said else phase or said)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ansible_collections.gps_denied.preflight.plugins.module_utils._progress import describe
+from ansible_collections.gps_denied.preflight.plugins.module_utils._progress import amount_of, describe
 
 Handler = Callable[[dict[str, Any]], None]
 PLAIN_INTERVAL_S = 2.0
@@ -88,8 +88,8 @@ def _bars() -> Iterator[Handler]:
                     return
                 if name not in tasks:
                     tasks[name] = progress.add_task(name, total=None, amount="")
-                done, total, unit = record.get("done"), record.get("total"), record.get("unit") or ""
-                amount = f"{done}/{total} {unit}" if total is not None else str(record.get("text") or "")[:60]
+                done, total, text = record.get("done"), record.get("total"), str(record.get("text") or "")
+                amount = " ".join(part for part in (amount_of(record) if total is not None else "", text[:40]) if part)
                 progress.update(tasks[name], completed=done or 0, total=total, amount=amount)
 
         yield handle

@@ -120,7 +120,7 @@ def test_a_link_that_is_cut_and_then_on(
         proxy.forget()
         workstation.sync(old)
         assert proxy.is_cut is False
-        # lost in flight: at most a window of SSH; and around the file the handshakes, and the program with each question
+        # lost in flight: at most a window of SSH; around the file: handshakes, and the program with each question
         assert before + proxy.sent_bytes <= 1.02 * old.size_bytes + SSH_WINDOW_BYTES + 300_000
 
     root = companion.cache_root
