@@ -104,7 +104,10 @@ def download(
             f"{report.placeholder} placeholders; {report.bytes / 1e6:.1f} MB in {report.elapsed_s:.1f} s"
         )
         along = describe_stretches(report.route_holes)
-        for line in [f"  holes       {along}"] * bool(along) + [f"  warning     {text}" for text in report.warnings]:
+        lines = [f"  holes       {along}"] if along else []
+        if report.placement:
+            lines.append(f"  placement   {str(report.placement['verdict']).replace('_', ' ')}")
+        for line in [*lines, *(f"  warning     {text}" for text in report.warnings)]:
             click.echo(line)
     check_download(report, source=source, tolerance_ratio=settings.coverage_tolerance_ratio)
 
