@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 FLIGHT ?= examples/flights/bali-survey.plan
 
-.PHONY: demo test test-setup lint bench soak controls docs clean help
+.PHONY: demo test test-setup lint bench soak controls fuzz coverage docs clean help
 
 help:
-	@echo "make demo | test | lint | bench | soak | controls | docs | clean"
+	@echo "make demo | test | lint | bench | soak | controls | fuzz | coverage | docs | clean"
 
 $(VENV)/runtime.stamp: requirements/runtime.lock requirements/build.lock pyproject.toml builder/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later with venv is missing; on Debian or Ubuntu: apt-get install python3 python3-venv" >&2; exit 1; }
@@ -47,6 +47,19 @@ bench: test-setup
 
 soak: test-setup
 	$(BIN)/python -m pytest -m soak --timeout=0 --durations=20 -p tests.soak_results --soak-results docs/reliability.md
+
+# Coverage-guided fuzzing of every reader of bytes from outside; what it learns stays in .cache/fuzz.
+FUZZ_SECONDS ?= 300
+fuzz: $(VENV)/dev.stamp
+	@$(PIP) --require-hashes -r requirements/fuzz.lock
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+# Coverage of the whole suite, with the processes that it starts; the tables go into docs/reliability.md.
+coverage: test-setup
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine
+	$(BIN)/python -m tests.coverage_table --page docs/reliability.md
 
 # Plants defects in a copy of the product, and shows that the tests convict each of them.
 controls: test-setup

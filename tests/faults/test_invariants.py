@@ -59,10 +59,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "torn manifest": ("I2: .*manifest says", lambda root: rewrite(current(root) / "MANIFEST", b"torn")),
     "grant for other content": ("I2: .*grant is for 3 00", lambda root: other_grant(current(root) / "grant.json")),
     "current elsewhere": ("I2: current points to /etc", lambda root: link(root, "current", "/etc")),
-    "current a folder": (
-        "I2: current is no link",
-        lambda root: ((root / "current").unlink(), (root / "current").mkdir()),
-    ),
+    "current a folder": ("I2: current is no link", lambda root: folder_instead(root / "current")),
     "current gone": ("I2: there is a previous cache", lambda root: (root / "current").unlink()),
     "turned back": ("I1: .* counter 3 was used", lambda root: link(root, "current", os.readlink(root / "previous"))),
     "audit cut": ("I10: line 1 of", lambda root: without_line(root / "audit.ndjson", 0)),
@@ -79,6 +76,11 @@ BREAKS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def touched(path: Path) -> Path:
     path.touch()
     return path
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def other_grant(path: Path) -> None:

@@ -16,13 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _activation, _generation
-from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot, GenerationName
+from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import (
+    CacheRoot,
+    GenerationName,
+    sync_filesystem,
+)
 from ansible_collections.gps_denied.preflight.plugins.module_utils._takeoff_check import TakeoffQuestion, check_cache
 from cache_samples import RUN_ID, grant_for, seal_only
 from invariants import companion_faults
 from power import shut_down
 
 Breaker = Callable[[], None]
+
+
+def put(module: Any, **functions: Callable[..., Any]) -> None:
+    """Put other functions in the place of a module's own, for the rest of this process."""
+    for name, function in functions.items():
+        setattr(module, name, function)
 
 
 def sound() -> None:
@@ -37,13 +47,13 @@ def no_file_fsync() -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             real(descriptor)
 
-    os.fsync = folders_only
-    _activation.sync_filesystem = lambda _descriptor: None
+    put(os, fsync=folders_only)
+    put(_activation, sync_filesystem=lambda _descriptor: None)
 
 
 def no_folder_fsync() -> None:
     """The files are flushed before the switch; the renames are left to luck."""
-    os.fsync = lambda _descriptor: None
+    put(os, fsync=lambda _descriptor: None)
 
 
 def unlink_and_symlink() -> None:
@@ -91,7 +101,7 @@ def stop_before_step(number: int, stop: Callable[[], None]) -> Callable[[], int]
 
     for name in STEPS:
         setattr(os, name, wrapped(getattr(os, name)))
-    _activation.sync_filesystem = wrapped(_activation.sync_filesystem)
+    put(_activation, sync_filesystem=wrapped(sync_filesystem))
     return lambda: count
 
 
