@@ -52,6 +52,11 @@ if TYPE_CHECKING:
         VehicleNotLandedError,
     )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import FlightResolveSource
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_report import (
+        LandingOutcome,
+        LandingReport,
+    )
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_report import HintOutcome, HintReport
     from ansible_collections.gps_denied.preflight.plugins.module_utils._report import (
         CacheBuildOutcome,
         CacheBuildReport,
@@ -63,11 +68,14 @@ if TYPE_CHECKING:
     )
 
     from ._build import BuildCacheRequest, FlightById, FlightFromFile, FlightSource, UnexpectedRunError, build_cache
+    from ._field import FieldRequest, HintPlace, give_hint, upload_landing
 
 _DOMAIN = "ansible_collections.gps_denied.preflight.plugins.module_utils."
 _HOMES = {
     _DOMAIN + "_config": ("PreflightConfig",),
     _DOMAIN + "_flight": ("FlightResolveSource",),
+    _DOMAIN + "_landing_report": ("LandingOutcome", "LandingReport"),
+    _DOMAIN + "_reloc_report": ("HintOutcome", "HintReport"),
     _DOMAIN + "_report": (
         "CacheBuildOutcome",
         "CacheBuildReport",
@@ -85,6 +93,7 @@ _HOMES = {
         "UnexpectedRunError",
         "build_cache",
     ),
+    "operator_tool._field": ("FieldRequest", "HintPlace", "give_hint", "upload_landing"),
 }
 # What has no other home is an error.
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -111,6 +120,7 @@ __all__ = [
     "DownloadError",
     "ExitCode",
     "FailurePhase",
+    "FieldRequest",
     "FleetPartialError",
     "FlightById",
     "FlightFileError",
@@ -125,6 +135,11 @@ __all__ = [
     "FlightsApiSchemaError",
     "FlightsApiUnreachableError",
     "HintNotAcknowledgedError",
+    "HintOutcome",
+    "HintPlace",
+    "HintReport",
+    "LandingOutcome",
+    "LandingReport",
     "LandingSpoolError",
     "PositionHintError",
     "PreflightConfig",
@@ -141,6 +156,8 @@ __all__ = [
     "UnexpectedRunError",
     "VehicleNotLandedError",
     "build_cache",
+    "give_hint",
+    "upload_landing",
 ]
 
 

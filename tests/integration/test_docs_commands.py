@@ -57,6 +57,11 @@ STEPS = (
     Step(".venv/bin/operator-tool flight show examples/flights/bali-inspection.waypoints", "tiles"),
     Step(".venv/bin/operator-tool flight show --format json examples/flights/bali-survey.plan", '"takeoff_origin"'),
     Step(".venv/bin/operator-tool flight show mission.plan", "tiles"),
+    Step(".venv/bin/operator-tool report last --html run.html --png run.png", "run.png"),
+    Step(
+        ".venv/bin/operator-tool plan --flight-file examples/flights/bali-survey.plan --html plan.html",
+        "plan for flight bali-survey",
+    ),
     Step(".venv/bin/operator-tool download --flight-file examples/flights/bali-survey.plan", "0 missing"),
     Step(
         ".venv/bin/operator-tool download --flight-file examples/flights/bali-inspection.waypoints"
@@ -89,7 +94,8 @@ NOT_RUN = {
     "operator-tool upload-landing --inventory fleet.yml --upload-url https://tiles.example.org/v1": LANDING,
     "ansible-playbook gps_denied.preflight.upload_landing -i fleet.yml"
     " -e landing_upload_url=https://tiles.example.org/v1": LANDING,
-    "operator-tool reloc --lat -8.4195 --lon 115.1872 --radius-m 300 --inventory fleet.yml --vehicle-id survey-01": HINT,
+    "operator-tool reloc --lat -8.4195 --lon 115.1872 --radius-m 300 --inventory fleet.yml"
+    " --vehicle-id survey-01": HINT,
     "ansible-playbook gps_denied.preflight.reloc -i fleet.yml --limit survey-01 -e hint_confirmed=true"
     " -e lat_deg=-8.4195 -e lon_deg=115.1872 -e radius_m=300": HINT,
     "make test": "is what runs this",
