@@ -80,8 +80,9 @@ def test_an_invalid_certificate_ends_the_download_at_once(
     with TileServer(context=context) as server:
         spec = {"id": "tls", "kind": "xyz", "url": server.base + "/{z}/{x}/{y}.jpg", "api_key_header": "X-Key"}
         source = open_source({**spec, "ca_file": str(public) if trusted else None}, api_key="canary-key")
-        with pytest.raises(TileSourceError, match=r"the certificate of 127\.0\.0\.1 is not valid"):
+        with pytest.raises(TileSourceError, match=r"the certificate of 127\.0\.0\.1 is not valid") as caught:
             download_tiles(tiles=TILES, source=source, store=store, limits=QUICK)
+        assert "canary" not in str(caught.value.to_dict())
         assert server.requests == []
 
 
