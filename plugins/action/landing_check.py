@@ -10,6 +10,7 @@ from typing import Any, Dict
 
 from ..module_utils._errors import FailurePhase
 from ..module_utils._landing_report import LandingOutcome
+from ..module_utils._landing_target import configured_target
 from ..module_utils._run import Run
 from ..plugin_utils._landing_action import LandingAction
 
@@ -18,6 +19,7 @@ class ActionModule(LandingAction):
     phase = FailurePhase.GROUND_CHECK
 
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
+        configured_target(run.config)  # what the upload will need is asked for before anything is fetched
         self.wait_until_reachable(run)
         landing = self.spool(run, arguments, task_vars)
         recordings, ground = landing["recordings"], landing["ground"]

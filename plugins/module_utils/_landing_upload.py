@@ -72,9 +72,15 @@ class UploadResult:
 
 class _Uploader:
     def __init__(
-        self, target: UploadTarget, ledger: UploadLedger, limits: DownloadLimits, clock: Callable[[], float]
+        self,
+        target: UploadTarget,
+        ledger: UploadLedger,
+        limits: DownloadLimits,
+        clock: Callable[[], float],
+        on_progress: Callable[[int], None],
     ) -> None:
-        self._target, self._ledger, self._clock = target, ledger, clock
+        self._target, self._ledger, self._clock, self._on_progress = target, ledger, clock, on_progress
+        self._finished = 0
         self._deadline_s = clock() + limits.deadline_s
         self._limits = limits
         self._engine = HttpEngine(target.source, limits, clock=clock)
@@ -140,7 +146,13 @@ class _Uploader:
                     else:
                         unsure[key] = answer.reason or f"HTTP {answer.status}"
                 self._ledger.accept(accepted)
+                self._on_progress(self._finished + result.accepted)
         return unsure
+
+    def finish(self, result: UploadResult) -> None:
+        """A recording was worked through, or as far as it went."""
+        self._finished += result.accepted
+        self._on_progress(self._finished)
 
     def batch(self, recording: FetchedRecording, tiles: List[RecordedTile], result: UploadResult) -> None:
         """Bring up to `MAX_ASKED` tiles of a recording to their end."""
@@ -197,8 +209,7 @@ def upload_recordings(
         TileUploadError: the provider is down or does not speak the contract, or the deadline has passed.
         TileUploadRejectedError: the provider refuses the credentials, or sends us elsewhere.
     """
-    uploader = _Uploader(target, ledger, limits, clock)
-    done = 0
+    uploader = _Uploader(target, ledger, limits, clock, on_progress)
     try:
         for recording in recordings:
             result = UploadResult(tiles=len(recording.tiles), damaged=len(recording.damaged))
@@ -207,9 +218,8 @@ def upload_recordings(
             try:
                 for tiles in _batches(tile for tile in recording.tiles if tile.path in recording.offsets):
                     uploader.batch(recording, tiles, result)
-                    on_progress(done + result.accepted)
             finally:
-                done += result.accepted
+                uploader.finish(result)
                 on_result(recording, result)
     except TileSourceError as exc:
         raise TileUploadRejectedError(exc.message, remediation=exc.remediation) from None

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _landing_spool
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     LandingSpoolError,
     VehicleNotLandedError,
@@ -174,21 +173,40 @@ def test_a_recording_that_changed_after_its_mark_stays(recording: Path, tmp_path
         collect_recording(root, "flight-1", content_id)
 
 
+class Cut(BaseException):
+    """The power goes: nothing after this is done, and no clean-up either."""
+
+
+def cut(*_args: object, **_kwargs: object) -> None:
+    raise Cut
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_power_that_goes_at_the_mark_leaves_the_recording(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    root, content_id = str(tmp_path), str(row_of(tmp_path)["content_id"])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, cut)
+        patched.setattr(os, "unlink", lambda _path: None)
+        with pytest.raises(Cut):
+            mark_accepted(root, "flight-1", content_id, {})
+    assert row_of(tmp_path)["state"] == "ready"
+    with pytest.raises(LandingSpoolError, match="not marked as accepted"):
+        collect_recording(root, "flight-1", content_id)
+    mark_accepted(root, "flight-1", content_id, {})
+    assert collect_recording(root, "flight-1", content_id)
+    assert os.listdir(tmp_path / "landing") == []
+
+
 @pytest.mark.parametrize("step", ["rename", "fsync", "unlink", "rmdir"])
-def test_an_end_in_mid_collection_converges(
+def test_power_that_goes_in_mid_collection_leaves_all_or_nothing(
     recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     root, content_id = str(tmp_path), str(row_of(tmp_path)["content_id"])
     mark_accepted(root, "flight-1", content_id, {})
-
-    class Cut(BaseException):
-        pass
-
-    def cut(*_args: object, **_kwargs: object) -> None:
-        raise Cut
-
     with monkeypatch.context() as patched:
-        patched.setattr(_landing_spool.os, step, cut)
+        patched.setattr(os, step, cut)
         with pytest.raises(Cut):
             collect_recording(root, "flight-1", content_id)
     rows = inspect_spool(root)
