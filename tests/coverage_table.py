@@ -35,7 +35,7 @@ WHOLE = {
 """What a flight's safety hangs on: every line and every branch of these is to be run."""
 
 
-def rows_of(measured: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def rows_of(measured: Mapping[str, Any], *, parts_only: bool = False) -> tuple[list[str], list[str]]:
     """The table's lines, and what falls short, out of `coverage json`."""
     by_name: dict[str, Any] = {Path(path).name: (path, data) for path, data in measured["files"].items()}
     lines, short = [], []
@@ -54,6 +54,8 @@ def rows_of(measured: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             if missing:
                 short.append(f"{path}: {', '.join(missing)}")
         lines.append(f"| {what} | {100 * covered / max(1, total):.1f} % | 100 % |")
+    if parts_only:
+        return lines, short
     overall = float(measured["totals"]["percent_covered"])
     if overall < OVERALL_PERCENT:
         short.append(f"overall: {overall:.1f} % of {OVERALL_PERCENT:.0f} %")
@@ -76,11 +78,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--page", type=Path)
     parser.add_argument("--tests", default="the whole suite", help="what was run, in words")
+    parser.add_argument("--parts-only", action="store_true", help="leave out the figure over everything")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "coverage.json")
         subprocess.run([sys.executable, "-m", "coverage", "json", "--quiet", "-o", str(path)], check=True)
-        lines, short = rows_of(json.loads(path.read_bytes()))
+        lines, short = rows_of(json.loads(path.read_bytes()), parts_only=options.parts_only)
     said = f"Measured over {options.tests}, with the processes that it starts, at commit {commit()}."
     sys.stdout.write("\n".join([said, *lines, *short]) + "\n")
     if options.page:
