@@ -48,6 +48,7 @@ ROOT = Path(__file__).parents[2]
 MISSIONS = ROOT / "tests" / "data" / "missions"
 SLOW_S = 10.0
 SECRET = b"canary-5up3r-s3cr3t"
+_REDACTOR = Redactor([SECRET.decode()])
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,8 @@ def allowed_signers(data: bytes) -> None:
 
 def progress(data: bytes) -> None:
     """The stream ends in the one report of this run, or in a refusal; no escape and no secret comes out."""
-    redactor = Redactor([SECRET.decode()])
     records: list[dict[str, object]] = []
-    stream = BuildStream(run_id="run-1", nonce="n", on_record=records.append, redact=redactor.redact)
+    stream = BuildStream(run_id="run-1", nonce="n", on_record=records.append, redact=_REDACTOR.redact)
     middle = len(data) // 2
     for piece in (data[:middle], data[middle:]):
         stream.feed(piece)
@@ -149,9 +149,8 @@ def tile(data: bytes) -> None:
 
 def redactor(data: bytes) -> None:
     """However it is cut, the same comes out, and no secret."""
-    known = Redactor([SECRET.decode()])
-    whole = known.redact_bytes(data)
-    stream = known.stream()
+    whole = _REDACTOR.redact_bytes(data)
+    stream = _REDACTOR.stream()
     cut = data[0] % (len(data) + 1) if data else 0
     assert stream.feed(data[:cut]) + stream.feed(data[cut:]) + stream.close() == whole
     assert SECRET not in whole
