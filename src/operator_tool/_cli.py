@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -16,8 +15,9 @@ from ._cli_companion import enrol, sign, verify, wheelhouse
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
-from ._cli_report import report
+from ._cli_report import report, write_page
 from ._cli_tiles import download, plan
+from ._terminal import forgiving_streams
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -85,11 +85,9 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
     except _build.UnexpectedRunError as exc:
         click.echo(f"operator-tool: this is a defect of the tool: {exc}", err=True)
         raise SystemExit(1) from None
-    click.echo(
-        json.dumps(report.to_dict(), indent=2)
-        if as_json
-        else human_summary(report, _build.report_path(request, report))
-    )
+    path = _build.report_path(request, report)
+    page = write_page(report, path, chosen, flags["config_file"]) if path else None
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else human_summary(report, path, page))
     raise SystemExit(report.exit_code)
 
 
@@ -108,17 +106,28 @@ cli.add_command(reloc)
 
 def run() -> int:
     """Run the command line; returns the exit code. A reader that goes away (`| head`) is no error."""
+    with forgiving_streams() as streams:
+        code = _code()
+        sys.stdout.flush()
+        lost = streams.lost_output()
+        if lost:
+            click.echo(
+                f"operator-tool: the output cannot be written: {lost.strerror}. The command itself ended with code "
+                f"{code}; free some space, or write to another place.",
+                err=True,
+            )
+    return code or (2 if lost else 0)
+
+
+def _code() -> int:
     try:
         result = cli.main(standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.Abort:
+        click.echo("operator-tool: cancelled. What is complete is kept, and the next run goes on from there.", err=True)
         return 130
     except click.ClickException as exc:
         exc.show()
         return 2
     except SystemExit as exc:
         return int(exc.code or 0)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     return int(result or 0)

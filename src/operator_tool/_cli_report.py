@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ._cli_options import config, format_option, reports_errors, setting_options
 
-__all__ = ["report"]
+if TYPE_CHECKING:
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildReport
+
+__all__ = ["report", "write_page", "write_whole"]
+
+PAGE_TILES_MAX = 5_000
+"""A larger map takes seconds to make small: then the page is made when somebody asks for it."""
 
 
 @click.command()
@@ -58,3 +64,30 @@ def write_whole(path: str, content: bytes) -> None:
         raise SettingsError(
             f"cannot write {path}: {exc.strerror}", remediation="Choose another place, or free some space."
         ) from None
+
+
+def write_page(
+    report: CacheBuildReport, report_path: str, chosen: dict[str, Any], config_file: str | None
+) -> str | None:
+    """The page of a run beside its report; None where it did nothing new or is large.
+
+    A page is never worth a failure: what keeps it from being written is a warning.
+    """
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._config import load_config
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CacheBuildError
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._report import CacheBuildOutcome
+
+    from ._report_page import report_page
+    from ._report_view import view_of_run
+
+    large = report.download is not None and report.download.requested > PAGE_TILES_MAX
+    if report.outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP or report.flight is None or large:
+        return None
+    path = os.path.splitext(report_path)[0] + ".html"
+    try:
+        settings = load_config(chosen, config_file=config_file)
+        write_whole(path, report_page(view_of_run(report.run_id, settings)).encode())
+    except CacheBuildError as exc:
+        click.echo(f"operator-tool: warning: no page of this run: {exc.message}", err=True)
+        return None
+    return path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import click
@@ -50,6 +49,7 @@ def download(
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 
     from ._progress_view import progress_view
+    from ._staging import staging_root
 
     if sum(map(bool, (flight_id, flight_file, retry_failed))) != 1:
         raise click.UsageError("give one of --flight-id, --flight-file and --retry-failed")
@@ -61,8 +61,7 @@ def download(
         flight = resolve_flight(settings, flight_id=flight_id, flight_file=flight_file)
         tiles = plan_tiles(flight, settings)[1]
     source = configured_source(settings)
-    root = Path(settings.cache_staging_root).absolute()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root = staging_root(settings)
     as_json = flags["output_format"] == "json"
     holder = acquire_lock(
         str(root / settings.lock_filename),
@@ -116,18 +115,27 @@ def download(
 @click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
 @click.option("--flight-file", metavar="FILE", help="A mission file.")
 @click.option("--out", metavar="FILE", help="Write the plan, for `build-cache --plan FILE`.")
+@click.option("--html", "html_path", metavar="FILE", help="Write a page with the map; it needs no network.")
 @setting_options
 @format_option
 @reports_errors
 def plan(
-    flight_id: str | None, flight_file: str | None, out: str | None, assignments: tuple[str, ...], **flags: Any
+    flight_id: str | None,
+    flight_file: str | None,
+    out: str | None,
+    html_path: str | None,
+    assignments: tuple[str, ...],
+    **flags: Any,
 ) -> None:
     """Show tiles, bytes, seconds, disk and price of a build before anything but a small sample is downloaded."""
-    from ._plan import human_plan, make_plan, write_plan
+    from ._cli_report import write_whole
+    from ._plan import human_plan, make_plan_and_page, write_plan
 
     if bool(flight_id) == bool(flight_file):
         raise click.UsageError("give either --flight-id or --flight-file")
-    made = make_plan(config(flags, assignments), flight_id=flight_id, flight_file=flight_file)
+    made, page = make_plan_and_page(config(flags, assignments), flight_id=flight_id, flight_file=flight_file)
     if out:
         write_plan(made, out)
+    if html_path:
+        write_whole(html_path, page().encode())
     click.echo(json.dumps(made, indent=2) if flags["output_format"] == "json" else human_plan(made))

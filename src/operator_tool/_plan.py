@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_setting
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 
+from ._staging import staging_root
+
 SCHEMA_VERSION = 1
 COMPANION_DISK_FACTOR = 3
 COMPANION_RESERVE_BYTES = 64 * 1024 * 1024
@@ -35,15 +38,20 @@ def make_plan(config: PreflightConfig, *, flight_id: str | None, flight_file: st
     Raises:
         CacheBuildError: as the phases up to the download do.
     """
+    return make_plan_and_page(config, flight_id=flight_id, flight_file=flight_file)[0]
+
+
+def make_plan_and_page(
+    config: PreflightConfig, *, flight_id: str | None, flight_file: str | None
+) -> tuple[dict[str, Any], Callable[[], str]]:
+    """The plan, and what makes its page: the same flight, resolved once."""
     flight = resolve_flight(config, flight_id=flight_id, flight_file=flight_file)
     area, tiles = plan_tiles(flight, config)
     source = configured_source(config)
-    root = Path(config.cache_staging_root).absolute()
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with TileStore(root / "tiles") as store:
+    with TileStore(staging_root(config) / "tiles") as store:
         estimate = estimate_download(tiles=tiles, source=source, store=store, limits=configured_limits(config))
     box = area.bbox
-    return {
+    plan = {
         "schema_version": SCHEMA_VERSION,
         "flight": {
             "flight_id": flight.flight_id,
@@ -67,6 +75,13 @@ def make_plan(config: PreflightConfig, *, flight_id: str | None, flight_file: st
             name: value for name, value in config.to_dict().items() if value is not None and name not in NOT_KEPT
         },
     }
+
+    def page() -> str:
+        from ._report_page import plan_page
+
+        return plan_page(plan, flight, area.to_geojson())
+
+    return plan, page
 
 
 def write_plan(plan: dict[str, Any], path: str) -> None:

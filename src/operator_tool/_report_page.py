@@ -1,7 +1,7 @@
 # Copyright (c) 2026 gps_denied.preflight contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A run as one HTML page that needs no network: the map of the cache's own tiles, and the report beside it.
+"""A run, or a plan, as one HTML page that needs no network: the map of the cache's own tiles, the report beside it.
 
 Texts of the report are data: they stand in tables escaped, and in the script's data as JSON that the page puts in as
 text. The page's own policy allows its two scripts, by their hashes, and no request whatever.
@@ -14,7 +14,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._report impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_holes import describe_stretches
 
 from ._map_previews import MapPreviews, preview_tiles
-from ._report_view import ReportView, verdict_of
+from ._report_view import MapView, ReportView, verdict_of
 
-__all__ = ["report_page"]
+__all__ = ["plan_page", "report_page"]
 
 FOLDER = Path(__file__).parent / "page"
 MAX_HOLES = 5_000
@@ -35,40 +35,111 @@ Rows = Iterable[tuple[str, str]]
 
 
 def report_page(view: ReportView) -> str:
-    """The page. An archive that cannot be read leaves a page without imagery that says so."""
+    """The page of a run. An archive that cannot be read leaves a page without imagery that says so."""
     previews, trouble = _previews(view)
+    verdict = verdict_of(view.report)
+    name = view.report.flight.flight_id if view.report.flight else view.report.run_id
+    return _page(
+        title=f"{name}: {verdict.level.upper()}",
+        level=verdict.level,
+        headline=verdict.headline,
+        subtitle=f"Flight {name}, run {view.report.run_id}. The check at take-off decides, not this page.",
+        remarks=verdict.reasons,
+        note=_map_note(view, previews, trouble),
+        sections=_sections(view.report),
+        data=_map_data(view, previews),
+    )
+
+
+def plan_page(plan: Mapping[str, Any], flight: Flight, area: Mapping[str, Any]) -> str:
+    """The page of a plan: where it goes and what it costs, before a tile is there to be shown.
+
+    Args:
+        plan: As `make_plan` gives it.
+        flight: The flight it was made for.
+        area: Its area, a GeoJSON MultiPolygon.
+    """
+    name, estimate, disk = flight.flight_id, plan["estimate"], plan["disk"]
+    download_mb, here_mb, there_mb = (
+        value / 1e6 for value in (estimate["download_bytes"], disk["workstation_bytes"], disk["companion_bytes"])
+    )
+    price = f"{estimate['price']:.2f} {estimate['price_currency'] or ''}" if estimate["price"] is not None else ""
+    sections = [
+        _table("Flight", (("id", name), ("name", flight.name or ""), ("format", flight.format))),
+        _table(
+            "Area",
+            (
+                ("kind", plan["area"]["kind"]),
+                ("size", f"{plan['area']['area_km2']:.3f} km²"),
+                ("buffer", f"{plan['area']['buffer_m']:g} m"),
+            ),
+        ),
+        _table(
+            "Tiles", ((f"zoom {z['zoom']}", f"{z['tiles']}, {z['present']} in the store") for z in estimate["zooms"])
+        ),
+        _table(
+            "Cost",
+            (
+                ("source", plan["source_id"]),
+                ("download", f"about {download_mb:.1f} MB in {estimate['seconds']:.0f} s"),
+                ("disk", f"{here_mb:.0f} MB here, {there_mb:.0f} MB on each companion"),
+                ("price", price),
+                ("terms", estimate["terms_url"] or ""),
+            ),
+        ),
+    ]
+    return _page(
+        title=f"{name}: plan",
+        level="plan",
+        headline=f"Plan of flight {name}",
+        subtitle="Nothing has been downloaded but a small sample.",
+        remarks=tuple(plan["flight"]["warnings"]),
+        note='<p class="soft">The tiles are not here yet; the map shows the route and the area alone.</p>',
+        sections="\n".join(sections),
+        data=_map_data(MapView(flight=flight, area=dict(area)), None),
+    )
+
+
+def _page(
+    *,
+    title: str,
+    level: str,
+    headline: str,
+    subtitle: str,
+    remarks: Sequence[str],
+    note: str,
+    sections: str,
+    data: Mapping[str, Any],
+) -> str:
     scripts = [(FOLDER / name).read_text("utf-8") for name in ("leaflet.js", "page.js")]
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
     styles = "\n".join(_without_pictures((FOLDER / name).read_text("utf-8")) for name in ("leaflet.css", "page.css"))
-    verdict = verdict_of(view.report)
-    name = view.report.flight.flight_id if view.report.flight else view.report.run_id
-    # `</script>` and `<!--` inside a text must not end the element that carries it
-    data = json.dumps(_map_data(view, previews), separators=(",", ":")).replace("<", "\\u003c")
-    body = "\n".join(f"<script>{script}</script>" for script in scripts)
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {hashes}"
-    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in verdict.reasons)
+    # `</script>` and `<!--` inside a text must not end the element that carries it
+    carried = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+    body = "\n".join(f"<script>{script}</script>" for script in scripts)
+    listed = "".join(f"<li>{_text(remark)}</li>" for remark in remarks)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(name)}: {_text(verdict.level.upper())}</title>
+<title>{_text(title)}</title>
 <style>{styles}</style>
 </head>
 <body>
-<header class="{verdict.level}"><h1>{_text(verdict.headline)}</h1>
-<p>Flight {_text(name)}, run {_text(view.report.run_id)}. The check at take-off decides, not this page.</p></header>
+<header class="{level}"><h1>{_text(headline)}</h1><p>{_text(subtitle)}</p></header>
 <main>
-<section><div id="map"></div>{_map_note(view, previews, trouble)}</section>
+<section><div id="map"></div>{note}</section>
 <section>
-{f"<h2>Remarks</h2><ul>{reasons}</ul>" if reasons else ""}
-{_sections(view.report)}
+{f"<h2>Remarks</h2><ul>{listed}</ul>" if listed else ""}
+{sections}
 </section>
 </main>
-<script type="application/json" id="data">{data}</script>
+<script type="application/json" id="data">{carried}</script>
 {body}
 </body>
 </html>
@@ -107,8 +178,8 @@ def _map_note(view: ReportView, previews: MapPreviews | None, trouble: str) -> s
     return f'<p class="soft">{_text(note)}</p>'
 
 
-def _map_data(view: ReportView, previews: MapPreviews | None) -> dict[str, Any]:
-    holes = list(view.report.download.failed_tiles if view.report.download else ())[:MAX_HOLES]
+def _map_data(view: MapView, previews: MapPreviews | None) -> dict[str, Any]:
+    holes = list(view.holes)[:MAX_HOLES]
     tiles = {
         f"{z}/{x}/{y}": "data:image/jpeg;base64," + base64.b64encode(data).decode()
         for (z, x, y), data in (previews.tiles.items() if previews else ())
@@ -154,7 +225,7 @@ def _hole(tile: Any) -> dict[str, Any]:
     return {"bounds": _tile_bounds(z, x, y), "text": f"{z}/{x}/{y}: {why}"}
 
 
-def _bounds(view: ReportView) -> list[list[float]] | None:
+def _bounds(view: MapView) -> list[list[float]] | None:
     points: list[Sequence[float]] = []
     if view.area:
         for polygon in view.area.get("coordinates", ()):

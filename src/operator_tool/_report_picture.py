@@ -59,7 +59,7 @@ def report_picture(view: ReportView) -> bytes:
     for polygon in (view.area or {}).get("coordinates", ()):
         for ring in polygon:
             draw.line([place(lat, lon) for lon, lat in ring], fill=(31, 111, 235, 255), width=3)
-    for tile in view.report.download.failed_tiles if view.report.download else ():
+    for tile in view.holes:
         x, y, size = int(tile["x"]), int(tile["y"]), 2.0 ** (zoom - int(tile["z"])) * side
         factor = size / side
         corner = ((x * factor - left) * side, (y * factor - top) * side + BANNER_PX)

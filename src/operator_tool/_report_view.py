@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._report impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import RUN_ID_PATTERN, Run, open_run
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_plan import plan_tiles
 
-__all__ = ["ReportView", "Verdict", "verdict_of", "view_of_report", "view_of_run"]
+__all__ = ["MapView", "ReportView", "Verdict", "verdict_of", "view_of_report", "view_of_run"]
 
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 ZONE_LEVELS = ("poor", "fair", "good")
@@ -40,15 +41,22 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class ReportView:
+class MapView:
+    """What a map shows."""
+
+    flight: Flight | None = None
+    area: dict[str, Any] | None = None
+    zones: dict[str, Any] | None = None
+    attribution: str = ""
+    holes: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportView(MapView):
     """A run to look at. Without its folder (`folder_gone`) there is the report alone."""
 
     report: CacheBuildReport
-    flight: Flight | None = None
-    area: dict[str, Any] | None = None
     archive_path: str | None = None
-    zones: dict[str, Any] | None = None
-    attribution: str = ""
     folder_gone: bool = False
 
 
@@ -94,7 +102,7 @@ def view_of_report(path: str, config: PreflightConfig) -> ReportView:
         ) from None
     run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", report.run_id)
     if not re.fullmatch(RUN_ID_PATTERN, report.run_id) or not os.path.isdir(run_dir):
-        return ReportView(report, folder_gone=True)
+        return ReportView(report=report, folder_gone=True)
     return _view(open_run(run_dir), report)
 
 
@@ -129,7 +137,15 @@ def _view(run: Run, report: CacheBuildReport) -> ReportView:
     except (OSError, ValueError, CacheBuildError):
         pass  # the run ended before it had a flight, or its flight gives no area: the report says so
     archive = run.archive_path if os.path.exists(run.archive_path) else None
-    return ReportView(report, flight, area, archive, _zones(run, report), _attribution(archive))
+    return ReportView(
+        report=report,
+        flight=flight,
+        area=area,
+        zones=_zones(run, report),
+        attribution=_attribution(archive),
+        holes=report.download.failed_tiles if report.download else (),
+        archive_path=archive,
+    )
 
 
 def _zones(run: Run, report: CacheBuildReport) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ HEADLINES = {
 }
 
 
-def human_summary(report: CacheBuildReport, report_path: str | None) -> str:
+def human_summary(report: CacheBuildReport, report_path: str | None, page_path: str | None = None) -> str:
     """Outcome, flight, tiles, coverage, generation, and where the report is."""
     lines = [HEADLINES.get(report.outcome) or _failure(report)]
     flight, download = report.flight, report.download
@@ -38,6 +38,8 @@ def human_summary(report: CacheBuildReport, report_path: str | None) -> str:
     lines += [f"  warning     {text}" for text in report.warnings]
     if report_path:
         lines.append(f"  report      {report_path}")
+    if page_path:
+        lines.append(f"  page        {page_path}")
     return "\n".join(lines)
 
 

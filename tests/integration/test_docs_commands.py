@@ -107,6 +107,8 @@ NOT_RUN = {
     ".venv/bin/operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
     "operator-tool build-cache --flight-file mission.plan": OTHER_FLIGHT,
     "operator-tool verify --flight-id mission": OTHER_FLIGHT,
+    "operator-tool build-cache --attach 20260608T060000Z-5f3a1c --inventory fleet.yml": FLEET,
+    "operator-tool build-cache --flight-file mission.plan --inventory fleet.yml --build-lease-s 1800": FLEET,
     ".venv/bin/operator-tool build-cache --flight-file mission.plan --inventory fleet.yml": FLEET,
     ".venv/bin/operator-tool verify --flight-id mission --inventory fleet.yml": FLEET,
     "ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub": "on a companion's console",
