@@ -94,6 +94,12 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("flight", "show", "none.plan"), 94, "none.plan"),
         (("flight", "show", "survey.plan", "--set", "nonsense"), 2, "NAME=VALUE"),
         (("flight", "show", "survey.plan", "--set", "a=b"), 2, "no setting 'a'"),
+        (("plan", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "used: Not a directory"),
+        (("plan", "--flight-file", "survey.plan", "--staging-root", "/proc/x"), 2, "the staging root /proc/x cannot"),
+        (("download", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "--staging-root"),
+        (("build-cache", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "cannot be used"),
+        (("plan", "--flight-file", "survey.plan", "--out", "/proc/x"), 2, "cannot write the plan"),
+        (("build-cache", "--companion-host", "a", "--companion-port", "0"), 2, "--companion-port"),
         (("serve-flights", "none"), 2, "no folder of flights"),
         (("plan", "--flight-id", "nowhere"), 90, "no flight nowhere"),
         (
