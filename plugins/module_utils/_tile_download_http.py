@@ -426,6 +426,7 @@ class HttpEngine:
             curl.E_PARTIAL_FILE: "cut_short",
             curl.E_RECV_ERROR: "connection_reset",
             curl.E_GOT_NOTHING: "connection_closed",
+            curl.E_SEND_FAIL_REWIND: "connection_closed",
             curl.E_FILESIZE_EXCEEDED: "too_large",
             curl.E_SSL_CONNECT_ERROR: "tls_failed",
         }

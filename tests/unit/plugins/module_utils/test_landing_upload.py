@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pycurl
 import pytest
 import yaml
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _landing_upload
@@ -145,6 +147,23 @@ def test_control_an_uploader_without_memory_is_convicted(
         monkeypatch.setattr(_landing_upload._Uploader, "ask", lambda _self, _keys: set())
         upload(provider, NoMemory(), recording)
         assert len(provider.sent_twice) == 4
+
+
+def test_control_libcurl_repeats_a_body_that_it_can_rewind() -> None:
+    """Why the engine hands bodies over through a function: on a kept connection that dies, libcurl sends again."""
+    with UploadProvider(
+        lambda _name, n: "store and drop" if len(provider.accepted) == 1 and n == 1 else ""
+    ) as provider:
+        handle = pycurl.Curl()
+        for body in (b"first" * 50, b"second" * 50):
+            digest = hashlib.sha256(body).hexdigest()
+            handle.setopt(pycurl.URL, f"{provider.url}/tiles/1/0/0/{digest}")
+            handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
+            handle.setopt(pycurl.POSTFIELDS, body)
+            handle.setopt(pycurl.WRITEFUNCTION, lambda _part: None)
+            handle.perform()
+        handle.close()
+        assert len(provider.sent_twice) == 1
 
 
 def test_control_without_the_ledger_a_provider_that_forgot_gets_it_again(tmp_path: Path, ledger: UploadLedger) -> None:
