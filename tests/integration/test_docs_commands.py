@@ -222,7 +222,7 @@ def test_links_lead_somewhere(page: Path):
     assert [link for link in LINK.findall(text) if not (page.parent / link).exists()] == []
 
 
-def test_toml_in_the_pages_is_understood():
+def test_toml_in_the_pages_is_understood(tmp_path: Path):
     known = {item.name for item in fields(PreflightConfig)}
     found = 0
     for _page, text in blocks("toml"):
@@ -231,6 +231,9 @@ def test_toml_in_the_pages_is_understood():
         assert not set(values) & set(SECRET_NAMES)
         if "kind" in values:
             assert parse_spec(values).id == values["id"]
+        elif "extends" in values:
+            (tmp_path / "profile.toml").write_text(text, "utf-8")
+            assert load_profile(str(tmp_path / "profile.toml"))["kind"]
         else:
             assert sorted(set(values) - known) == []
     assert found
