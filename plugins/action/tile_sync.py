@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, ClassVar, Dict, List, Optional
 
 from ..module_utils._build_request import request_for_run
 from ..module_utils._errors import FailurePhase, SyncError
@@ -24,6 +24,7 @@ from ..plugin_utils._companion_action import CompanionAction
 
 class ActionModule(CompanionAction):
     phase = FailurePhase.SYNC
+    argument_spec: ClassVar[Dict[str, Any]] = {"limit_kib_per_s": {"type": "int"}}
 
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         if self._task.check_mode:
@@ -38,6 +39,8 @@ class ActionModule(CompanionAction):
         # The folder is named after the content, so that the next run finds what a cut run has sent.
         incoming = f"{root}/incoming/{shipped.sha256[:16]}"
         ssh = self.ssh_command()
+        given = arguments["limit_kib_per_s"]
+        limit = run.config.sync_limit_kib_per_s if given is None else max(0, given)
         companion = CompanionArchive(
             lambda command, data: self.shell(command, stdin=data),
             shipped,
@@ -52,7 +55,7 @@ class ActionModule(CompanionAction):
             folders=[incoming, f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}/scratch"],
             work_folder=run.run_dir,
             known=KnownArchives(run.config.cache_staging_root),
-            push=lambda source, target: self._push(run, ssh, source, target, started),
+            push=lambda source, target: self._push(run, ssh, source, target, started=started, limit=limit),
             on_step=lambda text: self.sink.emit("phase", phase=self.phase, text=text),
             use_bases=ssh is not None,
         )
@@ -75,7 +78,7 @@ class ActionModule(CompanionAction):
         self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {shipped.size_bytes / 1e6:.1f} MB sent")
         return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": companion.target}}
 
-    def _push(self, run: Run, ssh: Optional[List[str]], source: str, target: str, started: float) -> int:
+    def _push(self, run: Run, ssh: Optional[List[str]], source: str, target: str, *, started: float, limit: int) -> int:
         """Send one file; the deadline is that of the whole sync."""
         size = os.path.getsize(source)
         if ssh is None:
@@ -90,7 +93,7 @@ class ActionModule(CompanionAction):
             host=str(self._connection.get_option("host")),
             target=target,
             deadline_s=max(1.0, run.config.sync_timeout_s - (time.monotonic() - started)),
-            limit_kib_per_s=run.config.sync_limit_kib_per_s,
+            limit_kib_per_s=limit,
             on_progress=lambda done, text: self.sink.emit(
                 "progress", phase=self.phase, done=done, total=size, unit="bytes", text=text
             ),

@@ -12,8 +12,10 @@ module: tile_sync
 short_description: Ship the archive and the build request
 version_added: "0.1.0"
 description:
-  - Sends the archive with rsync over the connection's own SSH options, proves it by its hash, and writes the build
+  - Brings the companion to the archive over the connection's own SSH, proves it by its SHA-256, and writes the build
     request.
+  - By hashes alone, nothing is sent where the bytes are there, the changed tiles where an older cache is there, the rest
+    of what a cut run has begun to send, and else all of it.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
@@ -23,6 +25,11 @@ options:
     description: The run folder that M(gps_denied.preflight.run_begin) returned.
     type: path
     required: true
+  limit_kib_per_s:
+    description:
+      - Largest rate to this companion in KiB/s; V(0) is no limit.
+      - The default is the run's setting C(sync_limit_kib_per_s).
+    type: int
 """
 
 EXAMPLES = r"""

@@ -88,7 +88,7 @@ class Run:
     def _read(self, process: subprocess.Popen[str]) -> None:
         """Freeze the one as soon as its build is heard of."""
         for line in process.stderr or ():
-            if not self.froze_at_s and f"[{self._frozen.name}] build" in line:
+            if not self.froze_at_s and f'"phase":"build","host":"{self._frozen.name}"' in line:
                 self._frozen.pause()
                 self.froze_at_s = time.monotonic() - self._started
 
@@ -125,6 +125,7 @@ def measure(fleet: list[companions.Companion], folder: Path) -> bool:
         "tile_source": REPO / "examples" / "imagery" / "bali.pmtiles",
         "inventory": inventory,
         "companion_known_hosts_file": known_hosts,
+        "companion_cache_root": companions.CACHE_ROOT,
         "companion_boot_timeout_s": 5,
         "flight_bbox_buffer_m": 20,
         "takeoff_radius_m": 20,
@@ -144,7 +145,7 @@ def measure(fleet: list[companions.Companion], folder: Path) -> bool:
     print(f"{len(fleet)} companions, one off, one frozen {run.froze_at_s:.0f} s after the start")
     for row in rows.values():
         took = f"{sum(row['timings_s'].values()):6.1f} s"
-        print(f"  {row['host']}  {row['outcome']:<8} exit {row['exit_code']:<3} {took}  {row['failure_phase'] or ''}")
+        print(f"  {row['host']}  {row['outcome']:<8} exit {row['exit_code']:<3} {took}  {row['failure_message'] or ''}")
     print(f"  exit code {run.exit_code}, {len(good)} ready, wall {run.wall_s:.1f} s, processors {run.busy_s:.1f} s")
     goals = [
         ("wall / CPU-bound ideal", run.wall_s / ideal_s, WALL_GOAL_RATIO),

@@ -343,4 +343,20 @@ DEFECTS = (
         "status.st_mode & 0o077", "status.st_mode & 0o007",
         UNIT + "config.py::test_a_secret_file_that_cannot_be_trusted_is_refused",
     ),
+    # ---------------------------------------------------------------------------------------------------- the sync
+    Defect(
+        "an archive made from a delta is not held against its hash", "I4", "_tile_delta.py",
+        "        if digest.hexdigest() != sha256:", "        if not digest.hexdigest():",
+        UNIT + "tile_delta.py::test_no_damage_gives_an_archive",
+    ),
+    Defect(
+        "what lies on the companion counts by its size", "I4", "_sync_program.py",
+        "_size(path) == self.size_bytes and hash_file(path) == self.sha256", "_size(path) == self.size_bytes",
+        UNIT + "tile_sync.py::test_wrong_bytes_that_lie_there_are_mended[byte]",
+    ),
+    Defect(
+        "a transfer that was cut begins anew", "I5", "_rsync.py",
+        '"--ignore-times", "--inplace", "--partial"', '"--ignore-times"',
+        UNIT + "tile_sync.py::test_a_cut_at_any_byte_and_then_on[whole]",
+    ),
 )  # fmt: skip
