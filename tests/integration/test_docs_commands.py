@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import SECRET_NAMES, PreflightConfig
+from ansible_collections.gps_denied.preflight.plugins.module_utils._provider_profiles import load_profile
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import parse_spec
 
 import operator_tool
