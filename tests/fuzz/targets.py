@@ -22,6 +22,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import FlightResolveSource
 from ansible_collections.gps_denied.preflight.plugins.module_utils._flight_file import read_flight_bytes
 from ansible_collections.gps_denied.preflight.plugins.module_utils._grant import GRANT_NAMESPACE, Grant
+from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_spool import parse_recording
 from ansible_collections.gps_denied.preflight.plugins.module_utils._manifest import Manifest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._pmtiles import (
     PmtilesEntry,
@@ -31,6 +32,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._pmtiles impo
     parse_header,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._redact import Redactor, without_escapes
+from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_hint import Envelope, PositionHint
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report import report_from_dict
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._ssh_signature import (
@@ -104,6 +106,18 @@ def manifest(data: bytes) -> None:
     assert Manifest.parse(data).to_bytes() == data
 
 
+def recording(data: bytes) -> None:
+    content_id, tiles = parse_recording(data)
+    assert len(content_id) == 64
+    assert all(max(tile.column, tile.row) < 1 << tile.zoom for tile in tiles)
+
+
+def hint(data: bytes) -> None:
+    read = Envelope.parse(data).hint
+    assert PositionHint.parse(read.to_text()) == read
+    assert abs(read.lat_deg) <= 90 and abs(read.lon_deg) <= 180
+
+
 def grant(data: bytes) -> None:
     read = Grant.parse(data)
     assert Grant.parse(read.to_text().encode()) == read
@@ -175,6 +189,7 @@ _LAYERS = b"""<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="h
 <TopLeftCorner>-20037508.342789244 20037508.342789244</TopLeftCorner><TileWidth>256</TileWidth>
 <TileHeight>256</TileHeight><MatrixWidth>1</MatrixWidth><MatrixHeight>1</MatrixHeight></TileMatrix></TileMatrixSet>
 </Contents></Capabilities>"""
+_HINT = PositionHint("vehicle-01", "f" * 64, 1, -8.4, 115.2, 300.0, "boot", 60.0, "2026-11-23T03:00:00Z", "run-1")
 _GRANT = Grant.issue(
     vehicle_id="v", flight_id="f", content_id="ab" * 32, counter=3, run_id="r", now_epoch_s=1.8e9, valid_for_s=60
 )
@@ -201,6 +216,8 @@ TARGETS = {
     "archive": Target(archive, lambda: [tile_archive([(1, 0, 0), (3, 2, 5), (3, 3, 5)])]),
     "directory": Target(directory, lambda: [encode_directory([PmtilesEntry(5, 0, 10, 1), PmtilesEntry(7, 10, 9, 3)])]),
     "manifest": Target(manifest, lambda: [b"%b 12 a/b.bin\n%b 0 c\n" % (b"0" * 64, b"f" * 64)]),
+    "recording": Target(recording, lambda: [b"%b 12 17/3/4.jpg\n" % (b"0" * 64)]),
+    "hint": Target(hint, lambda: [Envelope(_HINT.to_text(), None).to_bytes()]),
     "grant": Target(grant, lambda: [_GRANT.to_text().encode()]),
     "signature": Target(signature, lambda: [_ARMOUR]),
     "allowed-signers": Target(allowed_signers, lambda: [_SIGNER % GRANT_NAMESPACE.encode()]),
