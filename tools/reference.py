@@ -40,7 +40,7 @@ SCHEMAS = (
     _landing_report.LandingReport,
     _reloc_report.HintReport,
 )
-TERMINAL_WIDTH = 100
+SHOWN: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100, "help_option_names": ["-h", "--help"]}
 
 
 def documents(root: Path = DOCS) -> dict[Path, str]:
@@ -48,6 +48,8 @@ def documents(root: Path = DOCS) -> dict[Path, str]:
     made = {
         root / "reference" / "settings.md": settings_page(),
         root / "reference" / "cli.md": cli_page(),
+        root / "reference" / "help.txt": help_text(),
+        root / "reference" / "operator-tool.1": man_page(),
         root / "reference" / "exit-codes.md": exit_codes_page(),
         root / "reference" / "tile-providers.md": tile_providers_page(),
     }
@@ -103,7 +105,7 @@ def settings_page() -> str:
 
 
 def _commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, click.Command, click.Context]]:
-    context = click.Context(command, info_name=" ".join(words), terminal_width=TERMINAL_WIDTH)
+    context = click.Context(command, info_name=" ".join(words), **SHOWN)
     if isinstance(command, click.Group):
         for name in sorted(command.commands):
             yield from _commands(command.commands[name], (*words, name))
@@ -140,6 +142,53 @@ def cli_page() -> str:
         + "\n## Settings\n\nFlags for [settings](settings.md), the same for every command that takes them.\n\n"
         + _table(("option", "meaning"), *shared.values())
     )
+
+
+def help_text() -> str:
+    """What `--help` of every command prints, word for word."""
+    groups = [("operator-tool", _cli.cli, click.Context(_cli.cli, info_name="operator-tool", **SHOWN))]
+    commands = [*groups, *_commands(_cli.cli, ("operator-tool",))]
+    return "\n".join(f"$ {name} --help\n{command.get_help(context)}\n" for name, command, context in commands)
+
+
+def man_page() -> str:
+    """The manual page of `operator-tool`: every command with its options, shared ones once; settings; exit codes."""
+    settings = {flag for flag, _name, _metavar, _text in _cli_options.SETTING_FLAGS} | {"--set", "--config"}
+    shared: dict[str, str] = {}
+    commands = []
+    for name, command, context in _commands(_cli.cli, ("operator-tool",)):
+        own = []
+        for parameter in command.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is None or "--help" in parameter.opts:
+                continue
+            entry = f".TP\n.B {_roff(record[0])}\n{_roff(record[1] or 'Given to the command.')}\n"
+            if set(parameter.opts) & settings:
+                shared[parameter.opts[0]] = entry
+            else:
+                own.append(entry)
+        pieces = " ".join(command.collect_usage_pieces(context))
+        text = _roff(" ".join((command.help or "").split()))
+        commands.append(f".SS {_roff(name)} {_roff(pieces)}\n{text}\n" + "".join(own))
+    codes = "".join(
+        f".TP\n.B {int(code)}\n{_roff(code.name.lower().replace('_', ' '))}\n" for code in sorted(_errors.ExitCode)
+    )
+    return (
+        '.TH OPERATOR\\-TOOL 1 "" "gps\\-denied\\-preflight" "User Commands"\n'
+        ".SH NAME\noperator\\-tool \\- prepare a companion computer for a flight without satellite navigation\n"
+        ".SH SYNOPSIS\n.B operator\\-tool\n.I COMMAND\n[\n.I OPTIONS\n]\n"
+        f".SH DESCRIPTION\n{_roff((_cli.cli.help or '').strip())}\n"
+        "Results go to standard output, progress and errors to standard error.\n"
+        ".SH COMMANDS\n" + "".join(commands) + ".SH SETTINGS\nFor every command that takes OPTIONS about a flight or "
+        "a companion.\n" + "".join(shared.values()) + ".SH EXIT STATUS\n" + codes + ".SH FILES\n"
+        f".TP\n.I {_roff(_config.CONFIG_FILENAME)}\nSettings, in the working folder.\n"
+    )
+
+
+def _roff(text: str) -> str:
+    """Text for a manual page: nothing in it is a request or an escape."""
+    line = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + line if line.startswith((".", "'")) else line
 
 
 def exit_codes_page() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ._cli_companion import enrol, sign, verify, wheelhouse
+from ._cli_completion import completion
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
@@ -100,6 +101,7 @@ cli.add_command(enrol)
 cli.add_command(verify)
 cli.add_command(sign)
 cli.add_command(wheelhouse)
+cli.add_command(completion)
 cli.add_command(upload_landing)
 cli.add_command(reloc)
 

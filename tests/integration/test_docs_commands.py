@@ -58,6 +58,7 @@ STEPS = (
     Step(".venv/bin/operator-tool flight show examples/flights/bali-inspection.waypoints", "tiles"),
     Step(".venv/bin/operator-tool flight show --format json examples/flights/bali-survey.plan", '"takeoff_origin"'),
     Step(".venv/bin/operator-tool flight show mission.plan", "tiles"),
+    Step(".venv/bin/operator-tool completion bash", "complete"),
     Step(".venv/bin/operator-tool report last --html run.html --png run.png", "run.png"),
     Step(
         ".venv/bin/operator-tool plan --flight-file examples/flights/bali-survey.plan --html plan.html",

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path, run: Callab
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
     run([*pip, "--target", folder / "site", wheel], folder, {})
     return Installed(folder, run)
+
+
+def test_the_wheel_brings_the_manual_page_and_what_the_page_of_a_run_is_made_of(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert any(name.endswith(".data/data/share/man/man1/operator-tool.1") for name in names)
+    parts = {"leaflet.js", "leaflet.css", "LICENSE.leaflet.txt", "page.js", "page.css"}
+    assert {f"operator_tool/page/{part}" for part in parts} <= names
 
 
 def test_ansible_galaxy_lists_the_collection_with_its_version(installed: Installed) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -126,3 +128,27 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_of_each_shell_asks_the_tool(shell: str) -> None:
+    printed = run("completion", shell)
+    assert (printed.exit_code, f"_OPERATOR_TOOL_COMPLETE={shell}_complete" in printed.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("operator-tool ver", "verify"),
+        ("operator-tool build-cache --att", "--attach"),
+        ("operator-tool plan --format js", "json"),
+    ],
+)
+def test_bash_completes(words: str, completed: str) -> None:
+    tool = Path(sys.executable).with_name("operator-tool")
+    script = (
+        f'eval "$({tool} completion bash)"; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); '
+        f'_operator_tool_completion {tool}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert completed in done.stdout.split(), done.stderr
