@@ -54,7 +54,9 @@ def _bars() -> Iterator[Handler]:
     from rich.progress import (
         BarColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
+        Task,
         TaskID,
         TextColumn,
         TimeElapsedColumn,
@@ -62,12 +64,20 @@ def _bars() -> Iterator[Handler]:
     )
     from rich.text import Text
 
+    class Rate(ProgressColumn):
+        """Items a second, as measured lately; bytes come with their own."""
+
+        def render(self, task: Task) -> Text:
+            unit, speed = task.fields["unit"], task.finished_speed or task.speed
+            return Text(f"{speed:.0f} {unit}/s" if speed and unit not in ("", "bytes") else "")
+
     console = Console(stderr=True)
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=28),
         TextColumn("{task.fields[amount]}", markup=False),
+        Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -79,15 +89,15 @@ def _bars() -> Iterator[Handler]:
             host = f"[{record['host']}] " if record.get("host") else ""
             name = host + str(record.get("phase") or "run").replace("_", " ")
             with lock:
+                if record.get("t") == "phase" and name in tasks:
+                    progress.remove_task(tasks.pop(name))
                 if record.get("t") in ("phase", "warning"):
-                    if name in tasks:
-                        progress.remove_task(tasks.pop(name))
-                    console.print(Text(describe(record)))
+                    console.print(Text(describe(record), style="yellow" if record.get("t") == "warning" else ""))
                     return
                 if record.get("t") == "report":
                     return
                 if name not in tasks:
-                    tasks[name] = progress.add_task(name, total=None, amount="")
+                    tasks[name] = progress.add_task(name, total=None, amount="", unit=record.get("unit") or "")
                 done, total, text = record.get("done"), record.get("total"), str(record.get("text") or "")
                 amount = " ".join(part for part in (amount_of(record) if total is not None else "", text[:40]) if part)
                 progress.update(tasks[name], completed=done or 0, total=total, amount=amount)
