@@ -21,6 +21,7 @@ from ..module_utils._remote_job import JobLimits, RemoteJob, follow_job
 from ..module_utils._remote_job_verdict import TALLY_PROGRAM, build_verdict, check_artifacts
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
+from ..plugin_utils._companion_cleanup import clean_up_companion
 from ..plugin_utils._job_spec import job_spec
 
 CANCELLING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -64,15 +65,20 @@ class ActionModule(CompanionAction):
                 on_record=_Reporter(self.sink.emit, log),
                 redact=redactor.redact,
             )
-            end = follow_job(
-                job,
-                on_out=lambda data: stream.feed(out.feed(data)),
-                on_err=lambda data: stream.feed_people(err.feed(data)),
-                limits=limits,
-                on_link=self._on_link,
-                check=guard.check,
-                shield=guard.shield,
-            )
+            try:
+                end = follow_job(
+                    job,
+                    on_out=lambda data: stream.feed(out.feed(data)),
+                    on_err=lambda data: stream.feed_people(err.feed(data)),
+                    limits=limits,
+                    on_link=self._on_link,
+                    check=guard.check,
+                    shield=guard.shield,
+                )
+            except BuildCancelledError:
+                # Whoever cancelled may be dead already, and the playbook's own clean-up with it.
+                clean_up_companion(self, run, task_vars)
+                raise
             stream.feed(out.close())
             stream.feed_people(err.close())
             stream.close()

@@ -8,36 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from ..module_utils._errors import CacheBuildError
-from ..module_utils._remote_job import ConnectionLost, RemoteJob
 from ..module_utils._run import Run
 from ..plugin_utils._companion_action import CompanionAction
-from ..plugin_utils._job_spec import job_spec
+from ..plugin_utils._companion_cleanup import clean_up_companion
 
 
 class ActionModule(CompanionAction):
-    """Best effort: a companion that has gone away is not made to fail twice; its next run clears the same folders."""
-
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
-        facts = self.facts_of(run)
-        token = facts.get("lock_token")
-        if token is None or self._task.check_mode:
-            return {"changed": token is not None}
-        root = run.config.companion_cache_root
-        run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
-        folders = [f"{root}/{kind}/{run_id}" for kind in ("work", "jobs") for run_id in sorted(run_ids)]
-        if facts.get("outcome") == "success":
-            # Whole: what failed runs of other flights have left is as good as stale now, and the lock is held.
-            folders.append(f"{root}/incoming")
-        try:
-            for run_id in sorted(run_ids):
-                spec = job_spec(run.config, run_id)
-                if self.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
-                    # It ended, or its run was stopped: nothing of it may write on while its folder goes.
-                    RemoteJob(self.job_transport, spec, python=self.companion_python(task_vars)).cancel()
-            self.command("rm", "-rf", "--", *folders)
-            lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
-            self.module("cache_lock", lock, task_vars)
-        except (CacheBuildError, ConnectionLost) as exc:
-            run.journal.record("warning", host=self.host, text=f"could not clean up on {self.host}: {exc}")
+        if self._task.check_mode or not clean_up_companion(self, run, task_vars):
+            return {}
         return {"changed": True}

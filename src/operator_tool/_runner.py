@@ -31,6 +31,7 @@ from ._worker_watch import WorkerWatch
 
 COLLECTION = "gps_denied.preflight"
 GRACE_S = 8.0
+CANCEL_S = 6
 PASSED_ON = (
     "HOME",
     "LANG",
@@ -73,9 +74,10 @@ def private_folder() -> Iterator[Path]:
     base = os.environ.get("XDG_RUNTIME_DIR")
     usable = base if base and os.access(base, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="gps-denied-", dir=usable))
-    # Whoever is killed with -9 cannot tidy up: the kernel closes its end of the pipe, and this shell does.
+    # Whoever is killed with -9 cannot tidy up: the kernel closes its end of the pipe, and this shell does, once
+    # ansible-playbook has had the time to cancel its work on the companions.
     with subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r line; rm -rf -- "$1"', "sh", str(path)],
+        ["/bin/sh", "-c", f'read -r line || {{ sleep {CANCEL_S}; rm -rf -- "$1"; }}', "sh", str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

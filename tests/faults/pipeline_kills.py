@@ -285,6 +285,13 @@ class Pipeline:
                 found.append(f"on the companion: {line}")
         return found
 
+    def left_of_the_build(self) -> list[str]:
+        """What a cancelled build may not leave on the companion: its folders, and the lock."""
+        root = self.companion.cache_root
+        held = f"grep -l '\"held\": *true' {root}/lock.json"
+        script = f"find {root}/jobs {root}/work -mindepth 1 -maxdepth 1; {held}; true"
+        return [f"on the companion: {line}" for line in self.companion.exec_root(script).stdout.splitlines()]
+
     def _files_there(self) -> list[str]:
         """What lies in the cache root (from `.` on) and in the places for temporary files, a line each."""
         libraries = r"\( -name .cache -o -path /tmp/.ses \) -prune"  # The builder's libraries keep files of their own.
@@ -313,7 +320,10 @@ def kill_and_run_again(pipeline: Pipeline, kill: Kill) -> Outcome:
     killed_at = time.monotonic()
     ended = pipeline.end(driver)
     ended_at = time.monotonic()
-    left_soon = pipeline.settled(lambda: pipeline.left_running() + _private(pipeline))
+    cancelled = bool(killed) and kill.party in ("driver", "ansible-playbook") and phases[-1:] == ["build"]
+    left_soon = pipeline.settled(
+        lambda: pipeline.left_running() + _private(pipeline) + (pipeline.left_of_the_build() if cancelled else [])
+    )
     settled_at = time.monotonic()
     again = pipeline.run()
     again_at = time.monotonic()

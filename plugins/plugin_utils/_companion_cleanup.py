@@ -1,0 +1,47 @@
+# Copyright (c) 2026 gps_denied.preflight contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a run leaves on a companion when it ends, however it ends: no job, no folder of its own, no lock."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+from ..module_utils._errors import CacheBuildError
+from ..module_utils._remote_job import ConnectionLost, RemoteJob
+from ..module_utils._run import Run
+from ._companion_action import CompanionAction
+from ._job_spec import job_spec
+
+__all__ = ["clean_up_companion"]
+
+
+def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, Any]) -> bool:
+    """Best effort: a companion that has gone away is not made to fail twice; its next run clears the same folders.
+
+    Returns:
+        Whether there was anything to do: a run that never had the companion's lock has left nothing there.
+    """
+    facts = action.facts_of(run)
+    token = facts.get("lock_token")
+    if token is None:
+        return False
+    root = run.config.companion_cache_root
+    run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
+    folders = [f"{root}/{kind}/{run_id}" for kind in ("work", "jobs") for run_id in sorted(run_ids)]
+    if facts.get("outcome") == "success":
+        # Whole: what failed runs of other flights have left is as good as stale now, and the lock is held.
+        folders.append(f"{root}/incoming")
+    try:
+        for run_id in sorted(run_ids):
+            spec = job_spec(run.config, run_id)
+            if action.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
+                # It ended, or its run was stopped: nothing of it may write on while its folder goes.
+                RemoteJob(action.job_transport, spec, python=action.companion_python(task_vars)).cancel()
+        action.command("rm", "-rf", "--", *folders)
+        lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
+        action.module("cache_lock", lock, task_vars)
+    except (CacheBuildError, ConnectionLost) as exc:
+        run.journal.record("warning", host=action.host, text=f"could not clean up on {action.host}: {exc}")
+    return True
