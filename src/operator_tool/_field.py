@@ -101,7 +101,7 @@ def _run(
     if result.cancelled:
         run.journal.record("fail", error=BuildCancelledError("cancelled by the operator").to_dict())
     report = fold(run_id, read_journal(run_dir))
-    if result.cancelled or not Path(run.report_path).is_file():
+    if result.cancelled or not result.finished or not Path(run.report_path).is_file():
         store_report(run, report.to_dict())
     if report.exit_code == ExitCode.UNEXPECTED or (result.failures and not result.finished and not report.exit_code):
         raise UnexpectedRunError(f"{report.failure_exception_type}: {report.failure_message or result.failures}")
