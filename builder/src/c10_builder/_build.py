@@ -7,129 +7,44 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import platform
 import resource
 import shutil
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
-import PIL
-from PIL import features as pil_features
 
 from . import _gates
 from ._cache import DescriptorCache
-from ._errors import BuildCancelled, BuilderError
+from ._describe import described
+from ._errors import BuilderError
 from ._follow import LINES_NAME, hold
 from ._geo import WORLD_M, Polygons, lonlat_of, mercator_of, mercator_stretch
 from ._hard import hard_places, hard_recall
 from ._heads import Head, open_head
+from ._identity import decoder_version, identities, package_of, write_binding
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS, Index, replay_probes, verify_files
 from ._localise import localisability, map_files, thirds
 from ._pack import Rows, fit_pca, project, project_all, quantise
 from ._pmtiles import PmtilesReader
 from ._publish import canonical, discard, file_table, publish, save_array, storage_error, write_file
+from ._report import empty_report
 from ._request import BuildRequest
 from ._screen import Screened, TileCache, scan, screen
 from ._session import Runtime
 from ._verdicts import Verdicts
 from ._version import CODE_VERSION, INDEX_SCHEMA, __version__
 from ._voice import Voice
-from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area, window_digest
+from ._windows import Plan, Window, cut_window, make_plan, tiles_of_area
 
-__all__ = ["Build", "empty_report"]
+__all__ = ["Build"]
 
-_BATCH = 32
 _BLOCK_ROWS = 4096
 #: Above this many rows the cost of int8 is not measured: it needs every row as float.
 _FLOAT_CHECK_ROWS = 50_000
 _DISK_RESERVE_BYTES = 64 * 1024 * 1024
-
-
-def decoder_version() -> str:
-    """What decides a decoded pixel: Pillow, and the libraries it was built with."""
-    parts = ["pillow-" + PIL.__version__]
-    for name in ("jpg", "webp"):
-        parts.append("%s-%s" % (name, pil_features.version(name) or "none"))
-    return ",".join(parts)
-
-
-def empty_report(run_id: str, nonce: str) -> Dict[str, Any]:
-    """A report with every key, before anything is known."""
-    return {
-        "t": "report",
-        "schema_version": 1,
-        "run_id": run_id,
-        "nonce": nonce,
-        "outcome": "failure",
-        "failure": None,
-        "flight_id": None,
-        "package_id": None,
-        "content_id": None,
-        "rebind_only": False,
-        "tiles": {"in_area": 0, "ok": 0, "missing": 0, "corrupt": 0, "blank": 0, "placeholder": 0, "bytes": 0},
-        "coverage": {
-            "area_km2": None,
-            "covered_ratio": None,
-            "describable_ratio": None,
-            "takeoff_covered": None,
-            "localisable_ratio": None,
-        },
-        "windows": {"planned": 0, "described": 0, "reused": 0, "excluded": 0},
-        "model": {"id": None, "sha256": None},
-        "provider": {"requested": None, "used": None, "fallback_reason": None},
-        "quality": {
-            "self_r1": None,
-            "self_r5": None,
-            "hard_r1": None,
-            "ambiguous_ratio": None,
-            "raw_mean_cos": None,
-            "raw_eff_rank": None,
-            "parity_cos_min": None,
-            "int8_delta_r1": None,
-        },
-        "artifacts": {"bytes": 0, "files": 0, "manifest_sha256": None},
-        "timing_s": {},
-        "resources": {"peak_rss_mb": None, "threads": None, "device": "cpu"},
-        "warnings": [],
-        "versions": {"builder": __version__, "python": platform.python_version()},
-    }
-
-
-def described(
-    archive: PmtilesReader, screened: Screened, plan: Plan, head: Head, which: Sequence[int], *, min_valid_ratio: float
-) -> Iterator[Tuple[int, Any, Any]]:
-    """Cut and describe the windows `which` in batches.
-
-    Yields:
-        (position of the batch in `which`, descriptors, shares of imagery); windows with too little imagery have a zero
-        descriptor.
-    """
-    if not len(which):
-        return
-    cache = TileCache(archive, screened)
-
-    def cut(first: int) -> Tuple[Any, Any]:
-        pieces = [
-            cut_window(plan.windows[k], cache, plan.tile_px, head.window_px) for k in which[first : first + _BATCH]
-        ]
-        return np.stack([picture for picture, _ in pieces]), np.array([share for _, share in pieces], dtype=np.float32)
-
-    # the next batch is cut while this one is described: decoding and resampling leave the interpreter's lock
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="c10-cut") as ahead:
-        pending = ahead.submit(cut, 0)
-        for first in range(0, len(which), _BATCH):
-            pictures, shares = pending.result()
-            if first + _BATCH < len(which):
-                pending = ahead.submit(cut, first + _BATCH)
-            rows = np.zeros((len(shares), head.dim), dtype=np.float32)
-            good = np.flatnonzero(shares >= min_valid_ratio)
-            if len(good):
-                rows[good] = head.describe(pictures[good])
-            yield first, rows, shares
 
 
 class Build:
@@ -218,7 +133,7 @@ class Build:
             for code, text in notes:
                 self.voice.warn(code, text)
             self._coverage(area, screened, plan)
-            digests, content_id, package_id = self._identities(plan, screened, head)
+            digests, content_id, package_id = identities(request, plan, screened, head)
             self.report["content_id"], self.report["package_id"] = content_id, package_id
             if self._settled(content_id, package_id):
                 return
@@ -347,69 +262,6 @@ class Build:
         bounds = np.array([window.bounds(plan.tile_px) for window in plan.windows])
         return lonlat_of(0.0, float(bounds[:, 1].min() + bounds[:, 3].max()) / 2)[1]
 
-    def _identities(self, plan: Plan, screened: Screened, head: Head) -> Tuple[List[bytes], str, str]:
-        request = self.request
-        common = canonical(
-            [
-                CODE_VERSION,
-                decoder_version(),
-                head.id,
-                head.sha256,
-                head.provider["used"],
-                head.window_px,
-                plan.tile_px,
-                request.settings.min_valid_ratio,
-            ]
-        )
-        prefix = hashlib.sha256(common).digest()
-        digests = [window_digest(window, screened, prefix) for window in plan.windows]
-        content = hashlib.sha256(common)
-        content.update(
-            canonical(
-                [
-                    INDEX_SCHEMA,
-                    __version__,
-                    np.__version__,
-                    request.settings.content(),
-                    [request.camera.hfov_deg, request.camera.agl_min_m, request.camera.agl_max_m],
-                    [request.camera.width_px, request.camera.height_px],
-                ]
-            )
-        )
-        for digest in digests:
-            content.update(digest)
-        content_id = content.hexdigest()
-        package_id = hashlib.sha256(canonical([content_id, self._binding()])).hexdigest()
-        return digests, content_id, package_id
-
-    def _binding(self) -> Dict[str, Any]:
-        request = self.request
-        return {
-            "flight_id": request.flight_id,
-            "area": {"kind": request.area_kind, "buffer_m": request.buffer_m, "bbox": list(request.bbox)},
-            "polygons_sha256": hashlib.sha256(canonical(request.polygons)).hexdigest(),
-            "takeoff_origin": {
-                "lat_deg": request.takeoff.lat_deg,
-                "lon_deg": request.takeoff.lon_deg,
-                "alt_m": request.takeoff.alt_m,
-            },
-        }
-
-    def _write_binding(self, folder: Path, content_id: str, package_id: str) -> None:
-        index_sha256 = hashlib.sha256((folder / "index.json").read_bytes()).hexdigest()
-        write_file(
-            folder / "binding.json",
-            canonical(
-                dict(
-                    self._binding(),
-                    content_id=content_id,
-                    package_id=package_id,
-                    index_sha256=index_sha256,
-                    schema_version=1,
-                )
-            ),
-        )
-
     def _settled(self, content_id: str, package_id: str) -> bool:
         """Whether an earlier index already is this one; it is then used again, with a new binding where need be."""
         request = self.request
@@ -422,7 +274,7 @@ class Build:
                     "the output folder %s exists and is no sound index" % request.output_dir,
                     hint=error.message,
                 ) from error
-            if meta.get("content_id") == content_id and self._package_of(request.output_dir) == package_id:
+            if meta.get("content_id") == content_id and package_of(request.output_dir) == package_id:
                 self._reuse_report(request.output_dir, "idempotent_no_op")
                 return True
             raise BuilderError("output_exists", "the output folder %s holds another index" % request.output_dir)
@@ -437,27 +289,17 @@ class Build:
         if meta.get("content_id") != content_id:
             return False
         self._phase("publish")
-        same = self._package_of(previous) == package_id
+        same = package_of(previous) == package_id
         self._staged.mkdir()
         for name in sorted(meta["files"]):
             write_file(self._staged / name, (previous / name).read_bytes())
         write_file(self._staged / "index.json", (previous / "index.json").read_bytes())
-        self._write_binding(self._staged, content_id, package_id)
+        write_binding(request, self._staged, content_id, package_id)
         verify_files(self._staged)
         publish(self._staged, request.output_dir)
         self.report["rebind_only"] = not same
         self._reuse_report(request.output_dir, "idempotent_no_op" if same else "success")
         return True
-
-    @staticmethod
-    def _package_of(folder: Path) -> Optional[str]:
-        import json
-
-        try:
-            found = json.loads((folder / "binding.json").read_bytes().decode("utf-8")).get("package_id")
-        except (OSError, ValueError, AttributeError):
-            return None
-        return found if isinstance(found, str) else None
 
     def _reuse_report(self, folder: Path, outcome: str) -> None:
         meta = Index(folder).meta
@@ -648,7 +490,7 @@ class Build:
         """Write index.json over the files as they are, and the binding over index.json."""
         self._meta["files"] = file_table(self._staged)
         write_file(self._staged / "index.json", canonical(self._meta))
-        self._write_binding(self._staged, self._meta["content_id"], self._package_id)
+        write_binding(self.request, self._staged, self._meta["content_id"], self._package_id)
 
     def _describable(self, area: Polygons, plan: Plan, kept: Any) -> float:
         """Share of the area's smallest-scale cells that have a described window."""
@@ -765,6 +607,3 @@ class Build:
             "files": len(files),
             "manifest_sha256": hashlib.sha256((folder / "index.json").read_bytes()).hexdigest(),
         }
-
-
-__all__ += ["BuildCancelled", "decoder_version", "described"]

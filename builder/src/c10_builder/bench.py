@@ -24,7 +24,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 from PIL import Image
 
-from ._build import Build, described
+from ._build import Build
+from ._describe import described
 from ._errors import BuilderError
 from ._geo import WORLD_M, Polygons, ground_distance_m, lonlat_of, mercator_of, mercator_stretch
 from ._heads import DATA, Head, open_head

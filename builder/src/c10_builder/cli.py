@@ -78,7 +78,8 @@ def _build(request_path: Path) -> int:
     try:
         for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(each, _on_signal)
-        from ._build import Build, empty_report
+        from ._build import Build
+        from ._report import empty_report
         from ._request import BuildRequest
 
         report = empty_report("", "")
