@@ -109,12 +109,12 @@ class CompanionArchive:
             )
         answer = _answer(result.stdout)
         if answer is None:
-            said = (result.stderr or result.stdout).strip()[-300:] or "nothing"
+            said = _plain((result.stderr or result.stdout).strip()[-300:]) or "nothing"
             raise SyncError(f"the sync program on {self.name} ended with {result.rc} and said: {said}")
         if "error" in answer:
-            where = f" {answer['path']}" if answer.get("path") else ""
+            where = f"{_plain(answer['path'])}: " if answer.get("path") else ""
             raise SyncError(
-                f"{self.name} cannot take the tiles:{where}: {answer['error']}",
+                f"{self.name} cannot take the tiles: {where}{_plain(answer['error'])}",
                 remediation="Free space or mend the file system there, then run again: what has arrived is kept.",
             )
         return answer
@@ -126,6 +126,11 @@ class CompanionArchive:
         except binascii.Error:
             return b""
         return found[: MAX_BODIES * SHORT_HASH_BYTES]
+
+
+def _plain(text: Any) -> str:
+    """What the companion says, fit for a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in str(text)[:300])
 
 
 def _stem(module: Any) -> str:

@@ -207,16 +207,19 @@ def build(companion: Companion, folder: Path, **kwargs: Any) -> CacheBuildReport
 
 
 @pytest.mark.timeout(300)
-def test_a_whole_run_whose_link_is_cut_in_mid_sync(companion: Companion, proxy: TcpProxy, tmp_path: Path) -> None:
+def test_a_whole_run_whose_link_is_cut_in_mid_sync(
+    companion: Companion, proxy: TcpProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It fails with its own reason; a second workstation was kept out; run again, it sends the rest and succeeds."""
+    monkeypatch.chdir(tmp_path)  # away from the checkout's own settings
     others: list[CacheBuildReport] = []
+    ended = threading.Event()
 
     def has_begun() -> bool:
         return "tiles.pmtiles" in companion.exec_root(f"ls {companion.cache_root}/incoming/*", check=False).stdout
 
     def meanwhile() -> None:
-        deadline = time.monotonic() + 200
-        while not has_begun() and time.monotonic() < deadline:
+        while not has_begun() and not ended.is_set():
             time.sleep(0.2)
         others.append(build(companion, tmp_path / "other"))
         proxy.cut()
@@ -225,6 +228,7 @@ def test_a_whole_run_whose_link_is_cut_in_mid_sync(companion: Companion, proxy: 
     thread.start()
     slow = {"sync_limit_kib_per_s": 1}  # minutes, which the cut ends
     report = build(through(proxy, companion), tmp_path / "own", settings=slow)
+    ended.set()
     thread.join()
     (other,) = others
     assert (other.exit_code, other.failure_exception_type) == (50, "BuildLockHeldError"), other.failure_message
