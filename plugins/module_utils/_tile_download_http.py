@@ -172,6 +172,8 @@ class HttpEngine:
             (curl.HTTP_CONTENT_DECODING, 0),
             (curl.NETRC, 0),
             (curl.HTTP_VERSION, curl.CURL_HTTP_VERSION_2TLS if spec.http2 else curl.CURL_HTTP_VERSION_1_1),
+            # The first requests wait until the first connection tells whether it carries them all as streams.
+            (curl.PIPEWAIT, int(spec.http2)),
             (curl.HTTPHEADER, list(self._source.headers)),
             (curl.TCP_NODELAY, 1),
             (curl.BUFFERSIZE, 65536),

@@ -24,14 +24,13 @@ from pathlib import Path
 from loopback import tile_set, write_tiles  # first: it finds the collection
 
 # isort: split
-from pmtiles.reader import MmapSource, Reader
-
 from ansible_collections.gps_denied.preflight.plugins.module_utils._pmtiles import PmtilesReader
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_archive import cut_archive
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import download_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import TileSource, open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileSet
+from pmtiles.reader import MmapSource, Reader
 
 CUT_TIMES, READ_US, RERUN_PER_S, MEMORY_MB = 1.3, 30.0, 200_000.0, 250
 ROUNDS = 5
