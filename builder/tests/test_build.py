@@ -32,6 +32,7 @@ def test_report_of_a_build(built: Built) -> None:
     assert report["windows"]["described"] + report["windows"]["excluded"] == report["windows"]["planned"] > 100
     assert report["quality"]["self_r1"] >= 0.9
     assert report["artifacts"]["files"] == 11
+    assert report["quality"]["hard_r1"] > 0.5
 
 
 def test_a_camera_picture_is_found(the_map: Map, built: Built) -> None:

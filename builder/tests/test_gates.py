@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from c10_builder import _gates, _lite0, open_index
 from c10_builder._geo import Polygons, hilbert_keys, lonlat_of, mercator_of
+from c10_builder._hard import as_seen_from_the_air
 from c10_builder._heads import open_head
 from c10_builder._index import META_DTYPE, replay_probes
 from c10_builder._localise import localisability
@@ -118,3 +119,16 @@ def test_polygons_with_a_hole() -> None:
 def test_wilson_interval() -> None:
     low, high = wilson(9, 20)
     assert math.isclose(low, 0.258, abs_tol=0.001) and math.isclose(high, 0.658, abs_tol=0.001)
+
+
+def test_made_pictures_are_seeded_and_show_the_middle() -> None:
+    wide = ground(3, 3)[:380, :380]
+    one, again, other = (as_seen_from_the_air(wide, 224, seed) for seed in (5, 5, 6))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    assert (one.shape, one.dtype) == ((224, 224, 3), np.uint8)
+    # the control: a picture of the middle is more like the middle than like ground a picture's width away
+    middle, beside = wide[78:302, 78:302].astype(float), wide[:224, :224].astype(float)
+    grey = one.astype(float).mean(axis=2).ravel()
+    near, far = (np.corrcoef(grey, part.mean(axis=2).ravel())[0, 1] for part in (middle, beside))
+    assert near > far

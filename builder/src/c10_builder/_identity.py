@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: 2026 The gps_denied.preflight authors
-"""What makes two builds the same: the content (pixels, model, plan), and the package (flight, area, take-off as well)."""
+"""What makes two builds the same: content (pixels, model, plan), and package (flight, area and take-off as well)."""
 
 from __future__ import annotations
 
