@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _flights_api
 from ansible_collections.gps_denied.preflight.plugins.module_utils._build_stream import BuildStream
@@ -88,7 +89,8 @@ def flights_api(data: bytes) -> None:
 def capabilities(data: bytes) -> None:
     spec = TileSourceSpec(id="s", kind="wmts", url="https://tiles.example/wmts")
     layer = parse_capabilities(data, spec=spec)
-    assert layer.template.startswith("https://tiles.example")
+    assert urlsplit(layer.template).hostname == "tiles.example"
+    assert urlsplit(layer.template).scheme == "https"
 
 
 def archive(data: bytes) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invariants import companion_faults, run_faults, store_faults
 
 import operator_tool
 from operator_tool import (
@@ -113,8 +114,9 @@ def test_the_main_job_and_then_nothing_to_do(settings: dict[str, Any]) -> None:
         sha256, size, name = line.split(" ", 2)
         content = (generation / name).read_bytes()
         assert (hashlib.sha256(content).hexdigest(), len(content)) == (sha256, int(size))
-    for leftover in ("work", "jobs", "incoming"):
-        assert not list((Path(settings["companion_cache_root"]) / leftover).glob("*")), leftover
+    staging = Path(settings["cache_staging_root"])
+    assert companion_faults(Path(settings["companion_cache_root"]), at_rest=True) == []
+    assert run_faults(staging, 0, report.to_dict(), "") + store_faults(staging / "tiles") == []
     saved = json.loads((Path(settings["cache_staging_root"]) / "reports" / f"{report.run_id}.json").read_text())
     assert saved == report.to_dict()
     assert lock_is_free(settings)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_downloa
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileRun, TileSet
+from invariants import store_faults
+from power import LoopDisk
 from tile_server import Reply, Request, TileServer, good, seed_of, tile_image
 
 REPO = Path(__file__).resolve().parents[2]
@@ -51,6 +55,7 @@ def start(server: TileServer, root: Path, count: int) -> subprocess.Popen[bytes]
 
 def assert_whole(server: TileServer, root: Path, count: int) -> str:
     """Everything is there, byte for byte; the archive's SHA-256."""
+    assert store_faults(root) == []
     source = open_source({"id": "scripted", "kind": "xyz", "url": server.base + "/{z}/{x}/{y}.jpg"})
     with TileStore(root) as store:
         number = store.source_number(source.source_key)
@@ -118,16 +123,25 @@ def test_a_bit_that_rots_is_found_and_fetched_again(tmp_path: Path) -> None:
         assert_whole(server, tmp_path / "tiles", 2)
 
 
-def test_a_full_disk_is_said_and_the_store_stays_whole(tmp_path: Path) -> None:
-    """A file size limit stands for the full disk: writes fail at any place, as ENOSPC does."""
-    program = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-    program += "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\n" + PROGRAM
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[LoopDisk]:
+    found = LoopDisk.create(tmp_path)
+    yield found
+    found.remove()
+
+
+def test_a_full_disk_is_said_and_the_store_stays_whole(disk: LoopDisk) -> None:
+    store, ballast = disk.mountpoint / "tiles", disk.mountpoint / "ballast"
+    room = os.statvfs(disk.mountpoint)
+    with ballast.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, room.f_bavail * room.f_bsize - 500_000)
     with TileServer() as server:
         url = server.base + "/{z}/{x}/{y}.jpg"
-        arguments = [sys.executable, "-c", program, str(REPO / "dev"), url, str(tmp_path / "tiles"), "10"]
+        arguments = [sys.executable, "-c", PROGRAM, str(REPO / "dev"), url, str(store), "10"]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 1
-        assert "DownloadError: cannot write the tile store" in done.stderr
-        again = start(server, tmp_path / "tiles", 10)
+        assert re.search(r"DownloadError: (the disk of )?the tile store .* (is full|disk is full)", done.stderr)
+        ballast.unlink()
+        again = start(server, store, 10)
         assert again.wait(timeout=60) == 0
-        assert_whole(server, tmp_path / "tiles", 10)
+        assert_whole(server, store, 10)
