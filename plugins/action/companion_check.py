@@ -38,7 +38,8 @@ class ActionModule(CompanionAction):
         if not self._task.check_mode:
             # Where the user may make it (the embedded default); else provisioning has, or the check below says so.
             self.command("mkdir", "-p", "--", config.companion_cache_root)
-        facts = self.module("cache_info", {"root": config.companion_cache_root}, task_vars)["cache"]
+        meant = {"root": config.companion_cache_root, "vehicle_id": str(task_vars.get("vehicle_id") or self.host)}
+        facts = self.module("cache_info", meant, task_vars)["cache"]
         self._check_clock(facts["clock_epoch_s"] - time.time())
         archive = run.facts()["archive"]
         flight = run.load_flight()

@@ -11,7 +11,7 @@
     ├── BuildLockHeldError
     ├── DownloadError             TileSourceError, TilePlacementError, TileProviderTermsError, CoverageIncompleteError
     ├── CompanionError            CompanionUnreachableError, CompanionNotReadyError, CompanionNotTrustedError,
-    │                             VehicleNotLandedError
+    │                             VehicleIdMismatchError, VehicleNotLandedError
     ├── SyncError
     ├── RemoteBuildError          BuildReportParseError
     ├── CacheVerifyError
@@ -69,6 +69,7 @@ __all__ = [
     "TileSourceError",
     "TileUploadError",
     "TileUploadRejectedError",
+    "VehicleIdMismatchError",
     "VehicleNotLandedError",
     "error_from_dict",
     "error_types",
@@ -279,6 +280,12 @@ class CompanionNotReadyError(CompanionError):
 class CompanionNotTrustedError(CompanionError):
     code = ExitCode.COMPANION_NOT_TRUSTED
     remediation = "Compare the fingerprint with the companion's label or console; never accept it blindly."
+
+
+class VehicleIdMismatchError(CompanionNotTrustedError):
+    """The companion was enrolled as another vehicle than the one that is meant."""
+
+    remediation = "Check the address and the vehicle id: the companion answers for another vehicle."
 
 
 class SyncError(CacheBuildError):

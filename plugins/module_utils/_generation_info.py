@@ -17,10 +17,10 @@ from typing import Any, Dict, Optional
 
 from ._activation_lock import read_companion_lock
 from ._activation_state import CacheRoot
-from ._errors import CacheBuildError
+from ._errors import CacheBuildError, VehicleIdMismatchError
 from ._takeoff_check import TakeoffQuestion, check_cache
 
-__all__ = ["describe_cache"]
+__all__ = ["check_vehicle", "describe_cache"]
 
 
 def _room(path: str) -> Dict[str, int]:
@@ -45,6 +45,27 @@ def _current(root: CacheRoot, *, full: bool, now_epoch_s: Optional[float]) -> Op
     found.pop("go")
     found.update(healthy=answer.go)
     return found
+
+
+def _vehicle_id(root: CacheRoot) -> Optional[str]:
+    try:
+        return root.vehicle_id()
+    except CacheBuildError:
+        return None  # enrolled and nameless: whoever activates or verifies is told
+
+
+def check_vehicle(root: CacheRoot, vehicle_id: str) -> None:
+    """Hold the name that enrolment gave this companion, where it did, against the one that is meant.
+
+    Raises:
+        VehicleIdMismatchError: it is another vehicle's companion.
+    """
+    named = _vehicle_id(root)
+    if named is not None and named != vehicle_id:
+        raise VehicleIdMismatchError(
+            f"this companion was enrolled as {named[:64]!a}, and {vehicle_id[:64]!a} is meant",
+            details={"enrolled_as": named[:64], "meant": vehicle_id[:64]},
+        )
 
 
 def describe_cache(root: CacheRoot, *, full: bool = True, now_epoch_s: Optional[float] = None) -> Dict[str, Any]:
@@ -73,6 +94,7 @@ def describe_cache(root: CacheRoot, *, full: bool = True, now_epoch_s: Optional[
         "counter_floor": floor,
         "next_counter": upcoming,
         "enrolled": root.enrolled(),
+        "vehicle_id": _vehicle_id(root),
         "lock": None
         if lock is None or not lock.is_live()
         else {"holder": lock.holder, "run_id": lock.run_id, "token": lock.token},

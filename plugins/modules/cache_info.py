@@ -17,6 +17,7 @@ author:
 description:
   - Reads the companion's cache, lock, room and clock in one call.
   - A missing or broken cache is told, and never fails the module.
+  - Fails only where O(vehicle_id) is given and the companion was enrolled as another vehicle.
 extends_documentation_fragment:
   - gps_denied.preflight.cache
   - gps_denied.preflight.cache.moment
@@ -29,6 +30,9 @@ options:
     type: str
     choices: [full, fast]
     default: full
+  vehicle_id:
+    description: The vehicle that is meant; the module fails where the companion was enrolled as another one.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -62,6 +66,9 @@ cache:
     enrolled:
       description: Whether only signed grants count.
       type: bool
+    vehicle_id:
+      description: The name that enrolment gave this companion, or V(none).
+      type: str
     lock:
       description: The live lock with C(holder), C(run_id) and C(token), or V(none).
       type: dict
@@ -91,8 +98,8 @@ cache:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._activation_state import CacheRoot
-from ..module_utils._generation_door import COMMON_OPTIONS, MOMENT_OPTION
-from ..module_utils._generation_info import describe_cache
+from ..module_utils._generation_door import COMMON_OPTIONS, MOMENT_OPTION, reported
+from ..module_utils._generation_info import check_vehicle, describe_cache
 
 
 def main() -> None:
@@ -102,10 +109,14 @@ def main() -> None:
             **COMMON_OPTIONS,
             **MOMENT_OPTION,
             "mode": {"type": "str", "choices": ["full", "fast"], "default": "full"},
+            "vehicle_id": {"type": "str"},
         },
         supports_check_mode=True,
     )
     root = CacheRoot(module.params["root"], module.params["trust_dir"])
+    with reported(module):
+        if module.params["vehicle_id"]:
+            check_vehicle(root, module.params["vehicle_id"])
     facts = describe_cache(root, full=module.params["mode"] == "full", now_epoch_s=module.params["now_epoch_s"])
     module.exit_json(changed=False, cache=facts)
 

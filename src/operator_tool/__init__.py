@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         TileSourceError,
         TileUploadError,
         TileUploadRejectedError,
+        VehicleIdMismatchError,
         VehicleNotLandedError,
     )
     from ansible_collections.gps_denied.preflight.plugins.module_utils._flight import FlightResolveSource
@@ -154,6 +155,7 @@ __all__ = [
     "TileUploadError",
     "TileUploadRejectedError",
     "UnexpectedRunError",
+    "VehicleIdMismatchError",
     "VehicleNotLandedError",
     "build_cache",
     "give_hint",

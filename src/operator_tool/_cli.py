@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from ._cli_companion import enrol, sign, verify, wheelhouse
+from ._cli_companion import sign, verify, wheelhouse
 from ._cli_completion import completion
+from ._cli_enrol import enrol, provision
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
@@ -97,6 +98,7 @@ cli.add_command(serve_flights)
 cli.add_command(plan)
 cli.add_command(download)
 cli.add_command(report)
+cli.add_command(provision)
 cli.add_command(enrol)
 cli.add_command(verify)
 cli.add_command(sign)

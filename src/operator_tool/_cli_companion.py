@@ -1,7 +1,7 @@
 # Copyright (c) 2026 gps_denied.preflight contributors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`operator-tool enrol`, `verify`, `sign` and `wheelhouse`: what concerns companions beside the build."""
+"""`operator-tool verify`, `sign` and `wheelhouse`: what concerns companions beside the build."""
 
 from __future__ import annotations
 
@@ -14,34 +14,6 @@ from typing import Any
 import click
 
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options
-
-
-@click.command("enrol")
-@click.option("--companion-host", required=True, metavar="HOST", help="Address of the companion.")
-@click.option("--companion-port", type=click.IntRange(1, 65535), default=22, show_default=True)
-@click.option("--vehicle-id", required=True, metavar="ID", help="Name under which the key is pinned.")
-@click.option("--fingerprint", metavar="SHA256:…", help="Fingerprint read off the companion's label or console.")
-@click.option("--replace", is_flag=True, help="Replace another key that is pinned, after a known re-installation.")
-@setting_options
-@reports_errors
-def enrol(assignments: tuple[str, ...], **flags: Any) -> None:
-    """Pin a companion's host key under its vehicle id, against a fingerprint that you give or confirm."""
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CompanionNotTrustedError
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._host_keys import pin_host_key, scan_host_key
-
-    path = config(flags, assignments).companion_known_hosts_file
-    key = scan_host_key(flags["companion_host"], port=flags["companion_port"])
-    fingerprint = flags["fingerprint"]
-    if fingerprint is None:
-        click.echo(f"{flags['vehicle_id']} at {flags['companion_host']} offers {key.fingerprint}")
-        if not sys.stdin.isatty():
-            raise CompanionNotTrustedError(
-                "nobody is there to confirm the fingerprint", remediation="Give it with --fingerprint."
-            )
-        click.confirm("Is that the fingerprint on the companion's label or console?", abort=True)
-        fingerprint = key.fingerprint
-    pinned = pin_host_key(path, flags["vehicle_id"], key, fingerprint=fingerprint, replace=flags["replace"])
-    click.echo(f"{flags['vehicle_id']}: {key.fingerprint} {'pinned' if pinned else 'was pinned already'} in {path}")
 
 
 @click.command("verify")

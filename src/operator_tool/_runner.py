@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,7 @@ class PlaybookResult:
     rc: int | None = None
     failures: list[str] = field(default_factory=list)
     last_results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failed_hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=40))
 
     @property
@@ -157,6 +159,7 @@ def run_playbook(
     verbosity: int = 0,
     on_text: Callable[[str], None] | None = None,
     on_cancel: Callable[[], None] | None = None,
+    become_password_file: Path | None = None,
 ) -> PlaybookResult:
     """Run `gps_denied.preflight.<name>` to its end, or to its cancellation by SIGINT or SIGTERM.
 
@@ -164,6 +167,7 @@ def run_playbook(
         variables: extra variables; never a secret, since ansible-runner writes them down.
         on_text: called with Ansible's own output, for people who ask for it.
         on_cancel: called once when a signal has asked for the end.
+        become_password_file: file, in `private_dir`, with the password that sudo asks for on the companions.
     """
     from ansible_runner import Runner, RunnerConfig
 
@@ -178,6 +182,7 @@ def run_playbook(
             result.finished = True
         elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             result.failures.append(str(outcome.get("msg", ""))[:2000])
+            result.failed_hosts[str(data.get("host"))] = outcome
         if event.get("event") in ("runner_on_ok", "runner_on_failed", "runner_on_unreachable"):
             result.last_results[str(data.get("host"))] = outcome
         if isinstance(outcome.get("run"), dict) and outcome["run"].get("controller_pid"):
@@ -189,12 +194,15 @@ def run_playbook(
                 on_text(text)
         return False
 
+    words = ["--check"] if check else []
+    if become_password_file:
+        words += ["--become-password-file", shlex.quote(str(become_password_file))]
     config = RunnerConfig(
         private_data_dir=str(private_dir),
         playbook=f"{COLLECTION}.{name}",
         inventory=inventory,
         extravars=dict(variables),
-        cmdline="--check" if check else None,
+        cmdline=" ".join(words) or None,
         verbosity=verbosity or None,
         quiet=True,
         settings={"pexpect_timeout": 1, "pexpect_use_poll": True, "idle_timeout": 0, "suppress_ansible_output": True},

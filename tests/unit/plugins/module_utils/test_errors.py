@@ -44,6 +44,7 @@ EXPECTED = {
     "CacheVerifyError": 33,
     "CacheActivateError": 33,
     "FleetPartialError": 40,
+    "VehicleIdMismatchError": 31,
     "VehicleNotLandedError": 60,
     "LandingSpoolError": 61,
     "TileUploadError": 62,
