@@ -70,7 +70,6 @@ class ProgressSink:
         self._run_id, self._host, self._redact, self._display = run_id, host, redact, display
         self._log_path = os.path.join(run_dir, PROGRESS_LOG_FILENAME)
         self._socket_path = socket_path
-        self._socket: Optional[socket.socket] = None
         self._seq = 0
         self._displayed_at: Dict[str, float] = {}
 
@@ -101,24 +100,15 @@ class ProgressSink:
             os.close(descriptor)
 
     def _send(self, line: bytes) -> None:
-        if self._socket is None:
-            self._socket = self._connected()
-        self._socket.send(line)
-
-    def _connected(self) -> socket.socket:
-        found = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        found.settimeout(0.2)
         folder, name = os.path.split(str(self._socket_path))
         # By way of its folder's descriptor: a socket's address has room for some hundred characters only.
         descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            found.connect(f"/proc/self/fd/{descriptor}/{name}")
-        except OSError:
-            found.close()
-            raise
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.settimeout(0.2)
+                sender.sendto(line, f"/proc/self/fd/{descriptor}/{name}")
         finally:
             os.close(descriptor)
-        return found
 
     def _due(self, record: Dict[str, Any]) -> bool:
         if record["t"] in ("warning", "phase", "report"):
