@@ -15,6 +15,6 @@ from ..plugin_utils._companion_cleanup import clean_up_companion
 
 class ActionModule(CompanionAction):
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
-        if self._task.check_mode or not clean_up_companion(self, run, task_vars):
-            return {}
-        return {"changed": True}
+        if self._task.check_mode:
+            return {"changed": self.facts_of(run).get("lock_token") is not None}
+        return {"changed": clean_up_companion(self, run, task_vars)}
