@@ -12,9 +12,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import signal
 import sys
 import time
+import urllib.parse
 
 CANARIES = ("canary-Tok3n/with+signs=", "canary'Key\"42\\z$!")
 
@@ -177,7 +179,9 @@ def memory(request):
 def secrets(request):
     for secret in CANARIES:
         data = secret.encode()
-        for text in (secret, repr(secret), json.dumps(secret), data.hex(), base64.b64encode(b"u:" + data).decode()):
+        shifted = [base64.b64encode(before + data).decode() for before in (b"", b"x", b"u:")]
+        quoted = [urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret), shlex.quote(secret)]
+        for text in (secret, repr(secret), json.dumps(secret), data.hex(), *shifted, *quoted):
             say("plain " + text + "\n")
             record("progress", phase="x", text=text)
             sys.stderr.write(text + "\n")
