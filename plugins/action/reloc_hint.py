@@ -9,6 +9,7 @@ Two short commands over the open connection, and no module: in flight the link m
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Dict
 
 from ..module_utils._audit import append_audit
 from ..module_utils._errors import (
+    CacheBuildError,
     CompanionNotReadyError,
     FailurePhase,
     HintNotAcknowledgedError,
@@ -68,10 +70,14 @@ class ActionModule(CompanionAction):
             return {"changed": True, "hint": {**place, **facts, "written": False}}
         self._audit(run, hint, "given")
         self.sink.emit("phase", phase=self.phase, text=f"hint {hint.sequence} on its way")
-        answer = self._ask(run, "put", "--wait", f"{run.config.hint_ack_timeout_s:g}", stdin=envelope.to_bytes())
+        try:
+            answer = self._ask(run, "put", "--wait", f"{run.config.hint_ack_timeout_s:g}", stdin=envelope.to_bytes())
+        except CacheBuildError as exc:
+            self._audit(run, hint, "refused" if isinstance(exc, PositionHintError) else "unanswered")
+            raise
         run.journal.record("fact", phase=self.phase, host=self.host, written=True)
         ack = answer.get("ack")
-        status_word = str(ack.get("status")) if isinstance(ack, dict) else "not acknowledged"
+        status_word = str(ack.get("status"))[:40] if isinstance(ack, dict) else "not acknowledged"
         self._audit(run, hint, status_word)
         if not isinstance(ack, dict):
             raise HintNotAcknowledgedError(
@@ -166,4 +172,7 @@ class ActionModule(CompanionAction):
             "lon_deg": hint.lon_deg,
             "radius_m": hint.radius_m,
         }
-        append_audit(os.path.join(os.path.abspath(run.config.cache_staging_root), "hints.ndjson"), entry)
+        path = os.path.join(os.path.abspath(run.config.cache_staging_root), "hints.ndjson")
+        with open(path + ".lock", "ab") as lock:  # the companions of a fleet answer at the same time
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            append_audit(path, entry)

@@ -130,6 +130,7 @@ def test_signatures_fleets_and_a_reader_that_is_silent(
     rows = {row.host: row for row in report.companions}
     assert (report.exit_code, rows["vehicle-01"].exit_code, rows["vehicle-02"].exit_code) == (40, 0, 64)
     assert (rows["vehicle-01"].signed, rows["vehicle-02"].written) == (True, True)
+    assert check_audit(str(tmp_path / "staging" / "hints.ndjson")) == (4, None)
 
 
 def test_a_stranger_a_place_outside_the_cache_and_a_check_write_nothing(
