@@ -18,6 +18,7 @@ from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
 from ._cli_report import report, write_page
+from ._cli_store import store
 from ._cli_tiles import download, plan
 from ._terminal import forgiving_streams
 
@@ -66,6 +67,8 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         flight_source = _build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file))
     secrets = {}
     if flags["api_key"]:
+        if flags["satellite_provider_api_key_file"]:
+            raise click.UsageError("give --api-key-file or --api-key, not both")
         click.echo(
             "operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True
         )
@@ -97,6 +100,7 @@ cli.add_command(flight)
 cli.add_command(serve_flights)
 cli.add_command(plan)
 cli.add_command(download)
+cli.add_command(store)
 cli.add_command(report)
 cli.add_command(provision)
 cli.add_command(enrol)

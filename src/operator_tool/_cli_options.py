@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ._build import Companion
 
+SSH_PORT = 22
 SETTING_FLAGS = (
     ("--staging-root", "cache_staging_root", "DIR", "Folder on this workstation for tiles, runs and reports."),
     ("--companion-cache-root", "companion_cache_root", "DIR", "Folder of the caches on the companion."),
@@ -98,7 +99,7 @@ def companion_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--companion-host", metavar="HOST", help="One companion instead of an inventory."),
             click.option(
-                "--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=22, show_default=True
+                "--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=SSH_PORT, show_default=True
             ),
             click.option("--companion-user", metavar="USER", help="SSH user on the companion."),
             click.option("--companion-key-file", metavar="FILE", help="SSH private key for the companion."),
@@ -116,6 +117,11 @@ def companion(flags: dict[str, Any]) -> Companion | None:
     from ._build import Companion
 
     if not flags["companion_host"]:
+        alone = [name for name in ("companion_user", "companion_key_file") if flags[name]]
+        alone += ["companion_port"] if flags["companion_port"] != SSH_PORT else []
+        if alone:
+            flag = "--" + alone[0].replace("_", "-")
+            raise click.UsageError(f"{flag} goes with --companion-host; companions of an inventory have theirs in it")
         return None
     return Companion(
         host=flags["companion_host"],

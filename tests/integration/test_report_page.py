@@ -97,8 +97,13 @@ class Opened:
 
     def map_colours(self) -> int:
         """Different colours on the map: one or two where nothing is drawn."""
-        self.page.wait_for_function(
-            "[...document.querySelectorAll('img.map-tile')].every(i => i.complete && getComputedStyle(i).opacity == 1)"
+        # Not wait_for_function: asking again later is a script of its own, which the page's policy refuses.
+        self.page.evaluate(
+            """async () => {
+                const tiles = () => [...document.querySelectorAll("img.map-tile")];
+                const shown = (tile) => tile.complete && getComputedStyle(tile).opacity == 1;
+                while (!tiles().every(shown)) { await new Promise(requestAnimationFrame); }
+            }"""
         )
         picture = Image.open(io.BytesIO(self.page.locator("#map").screenshot())).convert("RGB")
         return len(picture.resize((160, 120)).getcolors(160 * 120) or ())

@@ -102,6 +102,9 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("build-cache", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "cannot be used"),
         (("plan", "--flight-file", "survey.plan", "--out", "/proc/x"), 2, "cannot write the plan"),
         (("build-cache", "--companion-host", "a", "--companion-port", "0"), 2, "--companion-port"),
+        (("build-cache", "--flight-id", "a", "--companion-port", "2222"), 2, "goes with --companion-host"),
+        (("verify", "--flight-id", "a", "--companion-user", "pilot"), 2, "--companion-user goes with"),
+        (("build-cache", "--flight-id", "a", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
         (("serve-flights", "none"), 2, "no folder of flights"),
         (("plan", "--flight-id", "nowhere"), 90, "no flight nowhere"),
         (
