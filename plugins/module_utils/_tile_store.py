@@ -7,11 +7,13 @@
 Bodies are content addressed: identical tiles lie once in append-only packs (`packs/NNNNNN.pack`), and `index.sqlite`
 says which tile of which source is which body, whence and since when. A body is durable before the index names it, so
 a kill or a power cut at any moment leaves at worst unnamed bytes behind a pack's end, which the next writer reclaims.
-Each writing process holds a pack of its own under a kernel lock; the index is SQLite in WAL mode.
+Each writing process holds a pack of its own under a kernel lock; the index is SQLite in WAL mode. Whoever has the
+store open shares a further kernel lock, so that bodies are moved (`_tile_store_compact`) only while nobody reads them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import sqlite3
@@ -22,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
-from ._errors import DownloadError
+from ._errors import BuildLockHeldError, DownloadError
 from ._tile_store_pack import PackReader, PackWriter
 from ._tiles import Tile, TileRun
 
@@ -30,6 +32,7 @@ __all__ = ["RunSurvey", "StoredTile", "TileRecord", "TileState", "TileStore", "T
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 60.0
+LOCK_POLL_S = 0.1
 SQL_BATCH = 500
 
 _SCHEMA = """
@@ -116,11 +119,16 @@ def _sqlite_errors(root: Path) -> Iterator[None]:
 class TileStore:
     """A tile store under `root` (made 0700 where absent). Not shared between threads: open one in each.
 
+    Args:
+        root: the store's folder.
+        alone: nobody else may have the store open meanwhile; does not wait for it.
+
     Raises:
+        BuildLockHeldError: another process has it open (`alone`), or has had it alone for a minute.
         DownloadError: the folder cannot be made or used, or the index is damaged.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, alone: bool = False) -> None:
         self.root = Path(root)
         self.packs = self.root / "packs"
         try:
@@ -131,17 +139,45 @@ class TileStore:
                 f"cannot make the tile store {self.root}: {exc.strerror}",
                 remediation="Choose another cache_staging_root, or free the disk.",
             ) from None
-        with _sqlite_errors(self.root):
-            self._db = sqlite3.connect(
-                str(self.root / "index.sqlite"), timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
+        self._lock = self._take_lock(alone=alone)
+        try:
+            with _sqlite_errors(self.root):
+                self._db = sqlite3.connect(
+                    str(self.root / "index.sqlite"),
+                    timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False,
+                )  # fmt: skip
+                try:
+                    self._prepare()
+                except BaseException:
+                    self._db.close()
+                    raise
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._reader = PackReader(self.packs)
         self._source_numbers: Dict[str, int] = {}
+
+    def _take_lock(self, *, alone: bool) -> int:
+        """The descriptor that holds the store's lock; it ends with the process, however that ends."""
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(str(self.root / "store.lock"), flags, 0o600)
+        except OSError as exc:
+            raise DownloadError(f"cannot lock the tile store {self.root}: {exc.strerror}") from None
+        give_up_s = time.monotonic() + (0.0 if alone else BUSY_TIMEOUT_S)
+        try:
+            while True:
+                try:
+                    fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                    return descriptor
+                except BlockingIOError:
+                    if time.monotonic() >= give_up_s:
+                        user = "a run has it open" if alone else "it is being made smaller"
+                        raise BuildLockHeldError(f"the tile store {self.root} is in use: {user}") from None
+                time.sleep(LOCK_POLL_S)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def _prepare(self) -> None:
         """Durable writes, and the tables where the index is new."""
@@ -166,6 +202,7 @@ class TileStore:
         """Close the index and the packs."""
         self._reader.close()
         self._db.close()
+        os.close(self._lock)
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -108,6 +108,11 @@ class PackWriter:
         self.end = position
         return offsets
 
+    def empty(self) -> None:
+        """Free the pack's space; only after the index says, durably, that nothing lies in it."""
+        os.ftruncate(self._descriptor, 0)
+        self.end = 0
+
     def close(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)

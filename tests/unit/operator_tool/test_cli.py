@@ -75,6 +75,11 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
     assert holes.exit_code == 22
     refreshed = run("download", "--flight-file", "survey.plan", "--format", "json", "--refresh-after", "0")
     assert refreshed.exit_code == 0, refreshed.output
+    shown = run("store", "--format", "json")
+    assert json.loads(shown.output)["size"]["tiles"] > 10
+    assert "0.0 MB given back; 0 tiles forgotten" in run("store", "--compact").output
+    emptied = run("store", "--limit-gb", "0")
+    assert emptied.output.splitlines()[1].startswith("0 tiles in "), emptied.output
     report = place / "report.json"
     report.write_text(
         json.dumps({"download": {"failed_tiles": [{"z": 19, "x": 429859, "y": 274665, "reason": "failed"}]}})
