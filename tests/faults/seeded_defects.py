@@ -238,7 +238,7 @@ DEFECTS = (
     Defect(
         "holes are counted as tiles", "I4", "_tile_coverage.py",
         "    absent = report.requested - report.present\n", "    absent = report.failed\n",
-        HTTP + "test_a_lasting_fault_of_one_tile_is_a_hole_in_the_report[missing]", quick=True,
+        HTTP + "test_a_lasting_fault_of_one_tile_is_a_hole_in_the_report[missing]",
     ),
     # -------------------------------------------------------------------------------------------------------- secrets
     Defect(
@@ -261,7 +261,7 @@ DEFECTS = (
     Defect(
         "the flights API's token follows a redirect", "I8", "_flights_api.py",
         "        if urlsplit(target)[:2] != home:", "        if not home:",
-        "tests/integration/test_flights_api.py::test_a_redirect_to_another_host_never_sees_the_token", quick=True,
+        "tests/integration/test_flights_api.py::test_a_redirect_to_another_host_never_sees_the_token",
     ),
     Defect(
         "the tile provider's key follows a redirect", "I8", "_tile_download_http.py",

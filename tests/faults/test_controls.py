@@ -37,6 +37,7 @@ def test_every_defect_is_convicted(record_property: Callable[[str, object], None
     record_property("seeded defects convicted", len(DEFECTS))
 
 
+@pytest.mark.soak
 def test_a_change_that_breaks_nothing_is_not_convicted() -> None:
     harmless = Defect(
         "nothing", "I1", "_audit.py", "MAX_LINE_BYTES = 16 * 1024", "MAX_LINE_BYTES = 16 * 1025",
