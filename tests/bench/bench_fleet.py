@@ -86,9 +86,9 @@ class Run:
             time.sleep(POLL_S)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
-        """Freeze the one as soon as its build is heard of."""
+        """Freeze the one as soon as it is ready; in mid-build a link may be gone for minutes, which are waited for."""
         for line in process.stderr or ():
-            if not self.froze_at_s and f'"phase":"build","host":"{self._frozen.name}"' in line:
+            if not self.froze_at_s and f'"phase":"companion_bringup","host":"{self._frozen.name}"' in line:
                 self._frozen.pause()
                 self.froze_at_s = time.monotonic() - self._started
 
