@@ -86,8 +86,8 @@ class FlightResolveReport:
 class DownloadBatchReport:
     """What the download phase did; counts are tiles.
 
-    requested = downloaded + reused + revalidated + missing + failed + placeholder. `route_holes` are the stretches of the
-    flown lines over `failed_tiles`: {part, why, from_km, to_km, zooms}, kilometres from the start of that part.
+    requested = downloaded + reused + revalidated + missing + failed + placeholder. `route_holes` are the stretches of
+    the flown lines over `failed_tiles`: {part, why, from_km, to_km, zooms}, kilometres from the start of that part.
     `placement` says whether the tiles were seen to lie where they are said to ({verdict, …}), `imagery` of which dates
     they are ({tiles, dated, oldest, newest, …}).
     """

@@ -14,8 +14,8 @@ version_added: "0.1.0"
 description:
   - Brings the companion to the archive over the connection's own SSH, proves it by its SHA-256, and writes the build
     request.
-  - By hashes alone, nothing is sent where the bytes are there, the changed tiles where an older cache is there, the rest
-    of what a cut run has begun to send, and else all of it.
+  - By hashes alone, nothing is sent where the bytes are there, the changed tiles where an older cache is there, the
+    rest of what a cut run has begun to send, and else all of it.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:

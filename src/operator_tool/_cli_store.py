@@ -26,7 +26,7 @@ from ._cli_options import config, format_option, reports_errors, setting_options
 @setting_options
 @format_option
 @reports_errors
-def store(compact: bool, limit_gb: float | None, assignments: tuple[str, ...], **flags: Any) -> None:
+def store(*, compact: bool, limit_gb: float | None, assignments: tuple[str, ...], **flags: Any) -> None:
     """Show what the store of tiles on this workstation takes, by source; make it smaller where asked."""
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
     from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_compact import (

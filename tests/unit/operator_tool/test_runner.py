@@ -31,7 +31,8 @@ def test_the_private_folder_is_the_users_own_and_goes_with_its_use() -> None:
 def test_the_private_folder_goes_with_a_driver_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import time\nfrom operator_tool import _runner\n_runner.CANCEL_S = 0\n"
-        "with _runner.private_folder() as folder:\n (folder / 'secret').touch()\n print(folder, flush=True)\n time.sleep(60)\n"
+        "with _runner.private_folder() as folder:\n (folder / 'secret').touch()\n"
+        " print(folder, flush=True)\n time.sleep(60)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XDG_RUNTIME_DIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as driver:
