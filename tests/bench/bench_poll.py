@@ -134,19 +134,16 @@ def shares(bench: Bench) -> None:
         alone = rate(bench, lambda: time.sleep(FOLLOWED_S))
         unfollowed.cancel()
         followed = bench.job(mode)
-        ends_at = time.monotonic() + FOLLOWED_S
+        followed.start()
 
-        def check(ends_at: float = ends_at) -> None:
-            if time.monotonic() > ends_at:
-                raise TimeoutError
-
-        def follow(job: RemoteJob = followed, check: Callable[[], None] = check) -> None:
-            try:
-                follow_job(job, on_out=lambda _data: None, on_err=lambda _data: None, check=check)
-            except TimeoutError:
-                return
+        def follow(job: RemoteJob = followed) -> None:
+            ends_at, heard_bytes = time.monotonic() + FOLLOWED_S, 0
+            while time.monotonic() < ends_at:
+                answer = job.poll(out=heard_bytes, err=0, limits=JobLimits(), chunk_bytes=65536)
+                heard_bytes = int(answer["out"]["size"])
 
         said(name, [(rate(bench, follow) - alone) * 100.0], "%", MAX_SHARE_PERCENT)
+        followed.cancel()
 
 
 def ages(bench: Bench) -> None:
