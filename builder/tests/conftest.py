@@ -16,4 +16,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent / "src"), os.environ
     os.pathsep
 )
 
+# as the package does before it loads onnxruntime, which some tests do themselves
+os.environ["ORT_DISABLE_TELEMETRY"] = os.environ["ORT_TELEMETRY_DISABLED"] = "1"
+
 from support import built, the_map  # noqa: E402, F401

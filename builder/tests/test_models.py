@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Dict
 
@@ -151,6 +154,16 @@ def test_an_engine_has_a_folder_for_all_that_decides_it() -> None:
     }
     assert len(keys) == 5
     assert engine_key("a" * 64, (1,), "fp32", {"x": 1, "y": 2}) == engine_key("a" * 64, (1,), "fp32", {"y": 2, "x": 1})
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_nothing_is_reported_home(silent: bool, tmp_path: Path) -> None:
+    # what onnxruntime keeps for its reports is the sign that it would make them; without our word it does: the control
+    code = "from c10_builder._heads import open_head; open_head('lite0-vlad')" if silent else "import onnxruntime"
+    environment = {key: value for key, value in os.environ.items() if "TELEMETRY" not in key and key != "CI"}
+    environment.update(HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    assert bool([path for path in tmp_path.rglob("*") if path.is_file()]) is not silent
 
 
 def test_parity_is_the_worst_row() -> None:

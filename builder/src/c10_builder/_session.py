@@ -33,6 +33,8 @@ __all__ = ["BATCH", "PARITY_COS_MIN", "Runtime", "Session", "device_facts", "eng
 BATCH = 32
 PARITY_COS_MIN = 0.999
 _ENGINE_TIMEOUT_S = 1800.0
+#: Its wheels report home and keep a file that identifies the machine, unless told otherwise before they are loaded.
+_SILENCE = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
 _NAMES = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
@@ -52,6 +54,8 @@ class Runtime:
 
 
 def _onnxruntime() -> Any:
+    for name in _SILENCE:
+        os.environ[name] = "1"
     try:
         import onnxruntime
     except ImportError as error:
