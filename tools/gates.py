@@ -198,6 +198,22 @@ def gate_galaxy_importer() -> str:
 def gate_newest() -> str:
     """The unit tests on Python 3.13 and the newest ansible-core."""
     python = newest_environment()
+    # some tests start the commands as a user does
+    run(
+        [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "-e",
+            ROOT,
+            "-e",
+            ROOT / "builder",
+        ]
+    )
     output = run(
         [python, "-m", "pytest", "-q", "tests/unit", "builder/tests", "-p", "no:cacheprovider"],
         env={"PATH": path_with(python.parent)},

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ def cli_page() -> str:
             else:
                 rows.append(row)
         pieces = " ".join(command.collect_usage_pieces(context))
-        text = (command.help or "").strip()
+        text = inspect.cleandoc(command.help or "")
         more = "\nAlso takes the [settings](#settings).\n" if takes_settings else ""
         sections.append(f"## {name}\n\n`{name} {pieces}`\n\n{text}\n\n" + _table(("option", "meaning"), *rows) + more)
     return (

@@ -62,7 +62,8 @@ def test_cancel_ends_it_with_a_report(the_map: Any, tmp_path: Path) -> None:
     assert json.loads(busy.stdout.splitlines()[-1])["failure"]["code"] == "busy"
     assert json.loads(run("cancel", str(tmp_path / "work")).stdout) == {"cancelled": True}
     assert build.stdout is not None
-    assert json.loads(build.stdout.read().splitlines()[-1])["failure"]["code"] == "cancelled"
+    with build.stdout as stdout:
+        assert json.loads(stdout.read().splitlines()[-1])["failure"]["code"] == "cancelled"
     assert build.wait(timeout=10) == 5
     assert run("attach", str(tmp_path / "work")).returncode == 5
     assert json.loads(run("cancel", str(tmp_path / "work")).stdout) == {"cancelled": False}

@@ -60,7 +60,8 @@ def moved(lat, lon, bearing_deg, metres):
 
 
 def tile_of(lat, lon, zoom):
-    tile = mercantile.tile((lon + 180) % 360 - 180, lat, zoom)
+    around = (lon + 180) % 360 - 180  # a hair west of -180 is 180.0 in floating point, which is column -180's
+    tile = mercantile.tile(-180.0 if around >= 180 else around, lat, zoom)
     return (zoom, tile.x, tile.y)
 
 
