@@ -50,10 +50,14 @@ class UploadLedger:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
             self._database = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        except sqlite3.Error as exc:
+            raise self._broken(exc) from None
+        try:
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")  # each commit is on the disk when it returns
             self._database.execute(SCHEMA)
         except sqlite3.Error as exc:
+            self._database.close()
             raise self._broken(exc) from None
 
     def __enter__(self) -> "UploadLedger":
