@@ -17,6 +17,7 @@ from typing import List, Sequence
 
 from ._errors import CacheVerifyError, SettingsError
 from ._grant import GRANT_NAMESPACE
+from ._reloc_hint import HINT_NAMESPACE
 from ._ssh_signature import parse_allowed_signers
 
 __all__ = ["revoked_line", "signer_line", "signer_lines"]
@@ -58,14 +59,14 @@ def _public_key(path: str) -> List[str]:
 
 
 def signer_line(path: str) -> str:
-    """The line of `allowed_signers` for a public key file: named by its comment, and for grants alone.
+    """The line of `allowed_signers` for a public key file: named by its comment, for grants and position hints.
 
     Raises:
         SettingsError: no such file, a private key, or no key.
     """
     words = _public_key(path)
     name = words[2].strip() if len(words) > 2 and re.fullmatch(PRINCIPAL, words[2].strip()) else "operator"
-    return f'{name} namespaces="{GRANT_NAMESPACE}" {words[0]} {words[1]}'
+    return f'{name} namespaces="{GRANT_NAMESPACE},{HINT_NAMESPACE}" {words[0]} {words[1]}'
 
 
 def signer_lines(*, key_paths: Sequence[str] = (), list_path: str = "") -> List[str]:

@@ -96,6 +96,8 @@ LANDING = "wants a provider and vehicles: run by the tests of the landing, and b
 HINT = "wants a vehicle in flight: run by the tests of position hints, and by their scenario"
 OTHER_FLIGHT = "a command that is run here, for another flight"
 NOT_RUN = {
+    "operator-tool enrol --companion-host 192.168.4.21 --vehicle-id survey-03 --companion-user admin"
+    " --signer ~/.ssh/gps-denied-grant.pub -K": "wants a companion: run by the tests of enrolment",
     "operator-tool upload-landing --inventory fleet.yml --upload-url https://tiles.example.org/v1": LANDING,
     "ansible-playbook gps_denied.preflight.upload_landing -i fleet.yml"
     " -e landing_upload_url=https://tiles.example.org/v1": LANDING,

@@ -124,6 +124,8 @@ def test_from_enrolment_on_signed_grants_alone_count(companion: Companion, tmp_p
     # The account that builds caches cannot choose whom its companion trusts.
     for attempt in (f"echo x >> {TRUST}/allowed_signers", f"mv {TRUST} {TRUST}.old", f"rm -rf {TRUST}"):
         assert companion.run(attempt, check=False).returncode != 0
+    # Hints to a vehicle in flight are signed with the same keys, for another purpose.
+    assert "gps-denied-grant@v1,gps-denied-hint@v1" in companion.run(f"cat {TRUST}/allowed_signers").stdout
     assert companion.run(f"cat {TRUST}/vehicle_id; stat -c %U:%a {TRUST} {TRUST}/..").stdout.split() == [
         companion.name,
         "root:755",

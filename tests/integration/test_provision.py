@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from companions import Companion, CompanionContainerError, provision
 
+from operator_tool._cli import cli
 from operator_tool._wheelhouse import TargetPlatform, Wheelhouse, make_wheelhouse
 
 pytestmark = pytest.mark.timeout(400)
@@ -59,6 +61,27 @@ def test_a_wheelhouse_that_does_not_fit_changes_nothing(
     with pytest.raises(CompanionContainerError, match=message):
         provision([bare], wheelhouse=house.path, folder=tmp_path)
     assert bare.run("ls -d /opt/gps-denied /var/lib/gps-denied /home/gps-denied", check=False).stdout == ""
+
+
+def test_the_command_provisions_and_refuses_in_words(
+    bare: Companion, wheelhouse_of: Callable[[str], Wheelhouse], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = ["--companion-host", bare.address, "--vehicle-id", bare.name, "--companion-user", bare.user]
+    where += ["--companion-key-file", str(bare.private_key_path), "--known-hosts-file", str(bare.known_hosts_path)]
+    house = wheelhouse_of("1.0")
+    refused = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(tmp_path / "none"), *where])
+    assert (refused.exit_code, "Traceback" in refused.output) == (2, False), refused.output
+    dry = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), "--check", *where])
+    assert dry.exit_code == 0, dry.output
+    assert bare.run("ls -d /opt/gps-denied", check=False).stdout == ""
+    done = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), *where])
+    assert done.exit_code == 0, done.output
+    assert bare.run("c10-builder").stdout == "builder 1.0\n"
+    description = json.loads((house.path / "wheelhouse.json").read_text())
+    (house.path / "wheelhouse.json").write_text(json.dumps({**description, "machine": "aarch64"}))
+    unfit = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), *where])
+    assert (unfit.exit_code, "is for aarch64" in unfit.output) == (30, True), unfit.output
 
 
 def test_a_newer_builder_takes_the_place_of_the_old_and_a_tampered_one_does_not(
