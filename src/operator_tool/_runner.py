@@ -83,6 +83,7 @@ def private_folder() -> Iterator[Path]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        env={"PATH": os.defpath},  # the caller's may hold secrets
         start_new_session=True,
     ) as tidier:
         try:
