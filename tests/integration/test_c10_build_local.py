@@ -119,6 +119,14 @@ def test_what_a_builder_prints_forges_no_event_and_reaches_no_terminal(settings:
 
 
 MAX_DRIVER_BYTES = 200_000_000
+# A process begins with the size of the one that it was forked from: a small one between, or it would be that of pytest.
+MEASURE = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+with open(sys.argv[1], "w") as stream:
+    stream.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
 MAX_SUPERVISOR_BYTES = 64_000_000
 
 
@@ -137,15 +145,14 @@ class Flood:
         watch = threading.Thread(target=self._watch, args=(ended,))
         watch.start()
         with (root / "output").open("wb") as output:
-            driver = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-            _pid, status, usage = os.wait4(driver.pid, 0)
-            driver.returncode = os.waitstatus_to_exitcode(status)
+            measured = [sys.executable, "-I", "-c", MEASURE, str(root / "rss"), *command]
+            subprocess.run(measured, check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         ended.set()
         watch.join()
         self.report = json.loads((root / "report.json").read_text())
         self.output_bytes = (root / "output").stat().st_size
         # Of the driver, of ansible-playbook and of its workers: whoever took the most.
-        self.driver_bytes = usage.ru_maxrss * 1024
+        self.driver_bytes = int((root / "rss").read_text()) * 1024
         (self.log,) = root.glob("staging/runs/*/builder-*.ndjson")
 
     def _watch(self, ended: threading.Event) -> None:
