@@ -34,9 +34,11 @@ demo: $(VENV)/runtime.stamp
 test-setup: $(VENV)/dev.stamp
 	@tools/system_packages.sh tests/apt-packages.txt
 
+# Three workers on two cores: many tests wait for a companion.
+WORKERS ?= 3
 test: test-setup
 	$(BIN)/python -m tools.gates
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations=10
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/python -m tools.gates
@@ -57,7 +59,7 @@ fuzz: $(VENV)/dev.stamp
 # Coverage of the whole suite, with the processes that it starts; the tables go into docs/reliability.md.
 coverage: test-setup
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest --numprocesses $(WORKERS) --dist worksteal
 	$(BIN)/python -m coverage combine
 	$(BIN)/python -m tests.coverage_table --page docs/reliability.md
 

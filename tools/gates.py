@@ -6,11 +6,11 @@
     python tools/gates.py NAME…      these, in this order
     python tools/gates.py --list     what there is
 
-Each prints one line, and its output where it fails. Exit status: 0 all passed, 1 one failed, 2 no such gate. The gates
-on the newest ansible-core need a Python 3.13, on the path or named in NEWEST_PYTHON; where there is none they say so,
-and fail only when asked for by name. The tools are those beside the interpreter that runs this script;
-`galaxy-importer` and `newest` make environments of their own under `.cache/`. Gates that judge the collection judge
-the built tarball, staged under `.cache/gates/`.
+They run side by side, one for each core. Each prints one line as it ends, and at the end the output of those that
+failed. Exit status: 0 all passed, 1 one failed, 2 no such gate. The gates on the newest ansible-core need a Python
+3.13, on the path or named in NEWEST_PYTHON; where there is none they say so, and fail only when asked for by name. The
+tools are those beside the interpreter that runs this script; `galaxy-importer` and `newest` make environments of their
+own under `.cache/`. Gates that judge the collection judge the built tarball, staged under `.cache/gates/`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import ast
 import atexit
 import configparser
 import fcntl
-import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # for the neighbour, however this file is run
@@ -37,6 +38,9 @@ import stage_collection
 ROOT = stage_collection.ROOT
 CACHE = ROOT / ".cache" / "gates"
 BIN = Path(sys.executable).parent
+BUILDING = threading.Lock()
+"""Held while a tarball is built: ansible-galaxy is not made for two at once."""
+
 PIP_OF_ANSIBLE_TEST = ("24_2", "25_2")
 """The pip versions for which ansible-test 2.19 to 2.21 want a bootstrap script."""
 
@@ -88,14 +92,14 @@ def path_with(folder: Path) -> str:
     return f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
-@functools.lru_cache(maxsize=1)
 def staged() -> Path:
-    """Return the built collection, staged once for all gates of this run, and only for them."""
+    """Return the built collection, staged for the gate that asks, which may write there, and only for it."""
     CACHE.mkdir(parents=True, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="stage-", dir=CACHE)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     try:
-        return stage_collection.stage(Path(folder))
+        with BUILDING:
+            return stage_collection.stage(Path(folder))
     except RuntimeError as error:
         raise GateError(str(error)) from error
 
@@ -123,9 +127,10 @@ def gate_changelog() -> str:
 
 def gate_docs() -> str:
     """Every plugin, module and role documents itself, with references that lead somewhere."""
-    collections = {"ANSIBLE_COLLECTIONS_PATH": str(staged().parent.parent.parent)}
+    tree = staged()
+    collections = {"ANSIBLE_COLLECTIONS_PATH": str(tree.parents[2])}
     arguments = ["--plugin-docs", "--validate-collection-refs=self", "--skip-rstcheck"]
-    run([BIN / "antsibull-docs", "lint-collection-docs", *arguments, "."], cwd=staged(), env=collections)
+    run([BIN / "antsibull-docs", "lint-collection-docs", *arguments, "."], cwd=tree, env=collections)
     return ""
 
 
@@ -142,13 +147,13 @@ def gate_sanity() -> str:
 
 def sanity(python: Path) -> str:
     """Run every sanity test of the ansible-core that `python` has, and return how many there were."""
-    home = CACHE / "sanity-home"
+    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+    home = CACHE / f"sanity-home-{version}"
     scripts = home / ".ansible" / "test" / "cache"
     scripts.mkdir(parents=True, exist_ok=True)
     write_pip_settings(home / ".config" / "pip" / "pip.conf")
-    for version in PIP_OF_ANSIBLE_TEST:
-        (scripts / f"get_pip_{version}.py").write_text(PIP_STUB, encoding="utf-8")
-    version = run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+    for pip_version in PIP_OF_ANSIBLE_TEST:
+        (scripts / f"get_pip_{pip_version}.py").write_text(PIP_STUB, encoding="utf-8")
     output = run(
         [python.parent / "ansible-test", "sanity", "--python", version, "--color", "no"],
         cwd=staged(),
@@ -215,7 +220,7 @@ def gate_newest() -> str:
         ]
     )
     output = run(
-        [python, "-m", "pytest", "-q", "tests/unit", "builder/tests", "-p", "no:cacheprovider"],
+        [python, "-m", "pytest", "-q", "-n", "2", "tests/unit", "builder/tests", "-p", "no:cacheprovider"],
         env={"PATH": path_with(python.parent)},
     )
     return output.strip().splitlines()[-1]
@@ -279,13 +284,25 @@ GATES: dict[str, Callable[[], str]] = {
     "ruff": gate_ruff,
     "mypy": gate_mypy,
     "changelog": gate_changelog,
+    "newest": gate_newest,
+    "sanity": gate_sanity,
+    "newest-sanity": gate_newest_sanity,
     "docs": gate_docs,
     "ansible-lint": gate_ansible_lint,
-    "sanity": gate_sanity,
     "galaxy-importer": gate_galaxy_importer,
-    "newest": gate_newest,
-    "newest-sanity": gate_newest_sanity,
 }
+
+
+def judged(name: str) -> tuple[str, str, str, float]:
+    """Run one gate; return its name, the verdict in a word, what there is to say, and the seconds that it took."""
+    started = time.monotonic()
+    try:
+        word, note = "ok", GATES[name]()
+    except GateUnavailableError as error:
+        word, note = "ABSENT", str(error)
+    except GateError as error:
+        word, note = "FAILED", str(error)
+    return name, word, note, time.monotonic() - started
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -299,18 +316,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"No such gate: {', '.join(unknown)}. There are: {', '.join(GATES)}.", file=sys.stderr)
         return 2
     failures: list[tuple[str, str]] = []
-    for name in arguments or GATES:
-        started = time.monotonic()
-        try:
-            word, note = "ok", GATES[name]()
-        except GateUnavailableError as error:
-            word, note = "ABSENT", str(error)
-            if arguments:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in as_completed([pool.submit(judged, name) for name in arguments or GATES]):
+            name, word, note, took_s = done.result()
+            failed = word == "FAILED" or (word == "ABSENT" and bool(arguments))
+            if failed:
                 failures.append((name, note))
-        except GateError as error:
-            word, note = "FAILED", ""
-            failures.append((name, str(error)))
-        print(f"{name:16} {word:6} {time.monotonic() - started:6.1f} s  {note}".rstrip(), flush=True)
+            print(f"{name:16} {word:6} {took_s:6.1f} s  {'' if word == 'FAILED' else note}".rstrip(), flush=True)
     for name, output in failures:
         print(f"\n==== {name}\n{output}", flush=True)
     return 1 if failures else 0
