@@ -17,11 +17,8 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
+  - gps_denied.preflight.run
 options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
   state:
     description: Whether the lock is taken or freed.
     type: str

@@ -24,11 +24,8 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
+  - gps_denied.preflight.run
 options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
   link_loss_s:
     description: How long the link to the companion may be gone before the task gives up; the job goes on meanwhile.
     type: float

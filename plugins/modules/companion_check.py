@@ -18,11 +18,7 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
-options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
+  - gps_denied.preflight.run
 """
 
 EXAMPLES = r"""

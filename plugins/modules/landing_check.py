@@ -19,11 +19,8 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
+  - gps_denied.preflight.run
 options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
   mavlink_endpoint:
     description: Where this vehicle's heartbeats are heard; the default is the setting of the same name.
     type: str

@@ -20,11 +20,8 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
+  - gps_denied.preflight.run
 options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
   lat_deg:
     description: Latitude of the vehicle's likely place, in degrees.
     type: float

@@ -20,11 +20,8 @@ author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
   - gps_denied.preflight.action_attributes
+  - gps_denied.preflight.run
 options:
-  run_dir:
-    description: The run folder that M(gps_denied.preflight.run_begin) returned.
-    type: path
-    required: true
   limit_kib_per_s:
     description:
       - Largest rate to this companion in KiB/s; V(0) is no limit.
