@@ -13,6 +13,7 @@ import click
 
 from ._cli_companion import sign, verify, wheelhouse
 from ._cli_completion import completion
+from ._cli_doctor import doctor
 from ._cli_enrol import enrol, provision
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
@@ -107,6 +108,7 @@ cli.add_command(enrol)
 cli.add_command(verify)
 cli.add_command(sign)
 cli.add_command(wheelhouse)
+cli.add_command(doctor)
 cli.add_command(completion)
 cli.add_command(upload_landing)
 cli.add_command(reloc)

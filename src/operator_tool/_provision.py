@@ -30,7 +30,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._link_error i
 from ._build import Companion, inventory_for
 from ._runner import PlaybookResult, private_folder, run_playbook
 
-__all__ = ["RootAccess", "install_trust", "provision"]
+__all__ = ["RootAccess", "host_error", "install_trust", "provision"]
 
 MAX_DESCRIPTION_BYTES = 64 * 1024
 SUDO_HINT = "Mend what is named and run again; where sudo asks for a password, give --ask-become-pass."
@@ -143,7 +143,7 @@ def _judge(result: PlaybookResult) -> list[str]:
     if result.cancelled:
         raise BuildCancelledError("cancelled by the operator")
     if result.failed_hosts:
-        errors = {host: _error_of(host, outcome) for host, outcome in sorted(result.failed_hosts.items())}
+        errors = {host: host_error(host, outcome) for host, outcome in sorted(result.failed_hosts.items())}
         succeeded = sorted(set(result.last_results) - set(errors))
         first = next(iter(errors.values()))
         if len(errors) == 1 and not succeeded:
@@ -158,7 +158,7 @@ def _judge(result: PlaybookResult) -> list[str]:
     return sorted(result.last_results)
 
 
-def _error_of(host: str, outcome: Mapping[str, Any]) -> CacheBuildError:
+def host_error(host: str, outcome: Mapping[str, Any]) -> CacheBuildError:
     if outcome.get("unreachable"):
         return link_error(host, str(outcome.get("msg")))
     known = error_from_dict(outcome["error"]) if isinstance(outcome.get("error"), dict) else None

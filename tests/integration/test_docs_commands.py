@@ -74,6 +74,8 @@ STEPS = (
         ".venv/bin/operator-tool plan --flight-file examples/flights/bali-survey.plan --out plan.json",
         "plan for flight bali-survey",
     ),
+    Step(".venv/bin/operator-tool doctor", "companion companion"),
+    Step(".venv/bin/operator-tool doctor --workstation --format json", '"ok": true'),
     Step(".venv/bin/operator-tool store", "tiles in "),
     Step(".venv/bin/operator-tool store --compact", "given back"),
     Step(".venv/bin/operator-tool store --limit-gb 50", "0 tiles forgotten"),
