@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Optional
 
 from ._config import PreflightConfig, read_secret
 from ._errors import TileSourceError
@@ -23,8 +24,12 @@ def configured_limits(config: PreflightConfig) -> DownloadLimits:
     )
 
 
-def configured_source(config: PreflightConfig) -> TileSource:
+def configured_source(config: PreflightConfig, *, api_key: Optional[str] = None) -> TileSource:
     """The source that the settings name, with its key: `tile_source`, else `satellite_provider_url`.
+
+    Args:
+        config: the settings.
+        api_key: a key that the caller has in memory, instead of the one that the settings name.
 
     Raises:
         TileSourceError: there is none, or it cannot be used.
@@ -38,4 +43,4 @@ def configured_source(config: PreflightConfig) -> TileSource:
     spec = parse_spec(spec_from_location(location))
     if config.allow_plain_http:
         spec = replace(spec, insecure_http=True)
-    return open_source(spec, api_key=read_secret(config, "satellite_provider_api_key"))
+    return open_source(spec, api_key=api_key or read_secret(config, "satellite_provider_api_key"))

@@ -17,7 +17,17 @@ from ._cli_doctor import doctor
 from ._cli_enrol import enrol, provision
 from ._cli_field import reloc, upload_landing
 from ._cli_flight import flight, serve_flights
-from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options, settings
+from ._cli_options import (
+    api_key_option,
+    companion,
+    companion_options,
+    config,
+    format_option,
+    literal_api_key,
+    reports_errors,
+    setting_options,
+    settings,
+)
 from ._cli_report import report, write_page
 from ._cli_store import store
 from ._cli_tiles import download, plan
@@ -38,9 +48,7 @@ def cli() -> None:
     "--attach", "attach_run", metavar="RUN", help="Follow on the build of an earlier run of this workstation."
 )
 @companion_options
-@click.option(
-    "--api-key", metavar="KEY", help="Tile provider's API key; others can read a command line: prefer --api-key-file."
-)
+@api_key_option
 @click.option("--check", is_flag=True, help="Dry run: resolve and check, change nothing.")
 @click.option("-v", "--verbose", count=True, help="Show Ansible's own output; more for more.")
 @setting_options
@@ -66,18 +74,11 @@ def build_cache(flight_id: str | None, flight_file: str | None, assignments: tup
         chosen = {**earlier, **chosen}
     else:
         flight_source = _build.FlightById(flight_id) if flight_id else _build.FlightFromFile(str(flight_file))
-    secrets = {}
-    if flags["api_key"]:
-        if flags["satellite_provider_api_key_file"]:
-            raise click.UsageError("give --api-key-file or --api-key, not both")
-        click.echo(
-            "operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True
-        )
-        secrets["satellite_provider_api_key"] = flags["api_key"]
+    api_key = literal_api_key(flags)
     request = _build.BuildCacheRequest(
         flight=flight_source,
         settings=chosen,
-        secrets=secrets,
+        secrets={"satellite_provider_api_key": api_key} if api_key else {},
         config_file=flags["config_file"],
         companion=companion(flags),
         check=flags["check"],

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
+from ._cli_options import (
+    api_key_option,
+    companion,
+    companion_options,
+    format_option,
+    literal_api_key,
+    reports_errors,
+    setting_options,
+    settings,
+)
 
 if TYPE_CHECKING:
     from ansible_collections.gps_denied.preflight.plugins.module_utils._landing_report import (
@@ -27,8 +36,10 @@ if TYPE_CHECKING:
 def _request(flags: dict[str, Any], assignments: tuple[str, ...]) -> FieldRequest:
     from ._field import FieldRequest
 
+    api_key = literal_api_key(flags) if "api_key" in flags else None
     return FieldRequest(
         settings=settings(flags, assignments),
+        secrets={"satellite_provider_api_key": api_key} if api_key else {},
         config_file=flags["config_file"],
         companion=companion(flags),
         check=flags["check"],
@@ -56,6 +67,7 @@ def _perform(job: Any, request: FieldRequest, summary: Any, flags: dict[str, Any
 @click.command("upload-landing")
 @companion_options
 @click.option("--upload-url", "landing_upload_url", metavar="URL", help="Base URL of the provider's upload API.")
+@api_key_option
 @click.option("--check", is_flag=True, help="Dry run: check the vehicles and list what they brought, change nothing.")
 @click.option("-v", "--verbose", count=True, help="Show Ansible's own output; more for more.")
 @setting_options

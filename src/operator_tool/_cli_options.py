@@ -57,6 +57,25 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def api_key_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--api-key",
+        metavar="KEY",
+        help="Tile provider's API key; others can read a command line: prefer --api-key-file.",
+    )(command)
+
+
+def literal_api_key(flags: dict[str, Any]) -> str | None:
+    """The key that was given on the command line, with a warning that it is no secret there."""
+    key: str | None = flags["api_key"]
+    if not key:
+        return None
+    if flags["satellite_provider_api_key_file"]:
+        raise click.UsageError("give --api-key-file or --api-key, not both")
+    click.echo("operator-tool: warning: --api-key can be read by others on this machine; use --api-key-file", err=True)
+    return key
+
+
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--format",

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ._cli_options import config, format_option, reports_errors, setting_options
+from ._cli_options import api_key_option, config, format_option, literal_api_key, reports_errors, setting_options
 
 
 @click.command("download")
@@ -20,6 +20,7 @@ from ._cli_options import config, format_option, reports_errors, setting_options
 @click.option(
     "--retry-failed", metavar="REPORT", help="Take just the tiles that this report lists as failed or missing."
 )
+@api_key_option
 @setting_options
 @format_option
 @reports_errors
@@ -53,6 +54,7 @@ def download(
 
     if sum(map(bool, (flight_id, flight_file, retry_failed))) != 1:
         raise click.UsageError("give one of --flight-id, --flight-file and --retry-failed")
+    api_key = literal_api_key(flags)
     settings = config(flags, assignments)
     flight = None
     if retry_failed:
@@ -60,7 +62,7 @@ def download(
     else:
         flight = resolve_flight(settings, flight_id=flight_id, flight_file=flight_file)
         tiles = plan_tiles(flight, settings)[1]
-    source = configured_source(settings)
+    source = configured_source(settings, api_key=api_key)
     root = staging_root(settings)
     as_json = flags["output_format"] == "json"
     holder = acquire_lock(
@@ -116,6 +118,7 @@ def download(
 @click.option("--flight-file", metavar="FILE", help="A mission file.")
 @click.option("--out", metavar="FILE", help="Write the plan, for `build-cache --plan FILE`.")
 @click.option("--html", "html_path", metavar="FILE", help="Write a page with the map; it needs no network.")
+@api_key_option
 @setting_options
 @format_option
 @reports_errors
@@ -133,7 +136,9 @@ def plan(
 
     if bool(flight_id) == bool(flight_file):
         raise click.UsageError("give either --flight-id or --flight-file")
-    made, page = make_plan_and_page(config(flags, assignments), flight_id=flight_id, flight_file=flight_file)
+    made, page = make_plan_and_page(
+        config(flags, assignments), flight_id=flight_id, flight_file=flight_file, api_key=literal_api_key(flags)
+    )
     if out:
         write_plan(made, out)
     if html_path:

@@ -32,22 +32,24 @@ COMPANION_RESERVE_BYTES = 64 * 1024 * 1024
 NOT_KEPT = ("report", "progress_socket", "expected_flight_fingerprint", "attach_run")
 
 
-def make_plan(config: PreflightConfig, *, flight_id: str | None, flight_file: str | None) -> dict[str, Any]:
+def make_plan(
+    config: PreflightConfig, *, flight_id: str | None, flight_file: str | None, api_key: str | None = None
+) -> dict[str, Any]:
     """Resolve the flight, sample the source, and reckon bytes, seconds, disk at both ends and price.
 
     Raises:
         CacheBuildError: as the phases up to the download do.
     """
-    return make_plan_and_page(config, flight_id=flight_id, flight_file=flight_file)[0]
+    return make_plan_and_page(config, flight_id=flight_id, flight_file=flight_file, api_key=api_key)[0]
 
 
 def make_plan_and_page(
-    config: PreflightConfig, *, flight_id: str | None, flight_file: str | None
+    config: PreflightConfig, *, flight_id: str | None, flight_file: str | None, api_key: str | None = None
 ) -> tuple[dict[str, Any], Callable[[], str]]:
     """The plan, and what makes its page: the same flight, resolved once."""
     flight = resolve_flight(config, flight_id=flight_id, flight_file=flight_file)
     area, tiles = plan_tiles(flight, config)
-    source = configured_source(config)
+    source = configured_source(config, api_key=api_key)
     with TileStore(staging_root(config) / "tiles") as store:
         estimate = estimate_download(tiles=tiles, source=source, store=store, limits=configured_limits(config))
     box = area.bbox

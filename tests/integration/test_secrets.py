@@ -158,3 +158,32 @@ def test_the_sweep_convicts_a_leak(place: Path) -> None:
     process.kill()
     process.communicate()
     assert watch.leaks
+
+
+@pytest.mark.parametrize("command", ["build-cache", "plan", "download", "upload-landing"])
+def test_a_key_on_the_command_line_goes_no_further(
+    place: Path, provider: http.server.ThreadingHTTPServer, command: str
+) -> None:
+    """With a warning, and to the provider alone; what its children are given has no key in it."""
+    settings = place / "operator-tool.toml"
+    settings.write_text(settings.read_text().replace('satellite_provider_api_key_file = "key"\n', ""))
+    (place / "key").unlink()
+    what = [f"--upload-url=http://127.0.0.1:{provider.server_port}"] if command == "upload-landing" else []
+    what = what or ["--flight-id", "bali-survey"]
+    with subprocess.Popen(
+        [str(BIN / "operator-tool"), command, *what, "--api-key", KEY, "--format", "json"],
+        cwd=place,
+        env={**os.environ, "HOME": str(place), "TMPDIR": str(place), "XDG_RUNTIME_DIR": str(place)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        with ProcessWatch({process.pid}) as watch:
+            out = process.communicate(timeout=110)[0]
+    if command != "upload-landing":  # its vehicle has nothing to upload
+        assert KEY in provider.seen, out.decode()  # type: ignore[attr-defined]
+    assert b"warning: --api-key can be read by others" in out
+    assert b"Traceback" not in out, out.decode()
+    assert [needle for needle in NEEDLES if needle in out] == []
+    assert leaks_in(place, allowed={place / "token"}) == []
+    assert watch.leaks == set()
