@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ._cli_companion import sign, verify, wheelhouse
-from ._cli_completion import completion
+from ._cli_completion import complete_files, complete_flights, complete_runs, completion
 from ._cli_doctor import doctor
 from ._cli_enrol import enrol, provision
 from ._cli_field import reloc, upload_landing
@@ -41,11 +41,31 @@ def cli() -> None:
 
 
 @cli.command("build-cache")
-@click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
-@click.option("--flight-file", metavar="FILE", help="A mission file (QGroundControl .plan, QGC WPL, …).")
-@click.option("--plan", "plan_file", metavar="FILE", help="Apply a plan; refused where its flight has changed.")
 @click.option(
-    "--attach", "attach_run", metavar="RUN", help="Follow on the build of an earlier run of this workstation."
+    "--flight-id",
+    metavar="ID",
+    shell_complete=complete_flights,
+    help="The flight's id in the flights API or the folder of flights.",
+)
+@click.option(
+    "--flight-file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="A mission file (QGroundControl .plan, QGC WPL, …).",
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Apply a plan; refused where its flight has changed.",
+)
+@click.option(
+    "--attach",
+    "attach_run",
+    metavar="RUN",
+    shell_complete=complete_runs,
+    help="Follow on the build of an earlier run of this workstation.",
 )
 @companion_options
 @api_key_option

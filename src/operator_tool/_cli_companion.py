@@ -13,11 +13,14 @@ from typing import Any
 
 import click
 
+from ._cli_completion import complete_files, complete_flights
 from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options
 
 
 @click.command("verify")
-@click.option("--flight-id", metavar="ID", help="The flight that the cache must be for.")
+@click.option(
+    "--flight-id", metavar="ID", shell_complete=complete_flights, help="The flight that the cache must be for."
+)
 @click.option("--content-id", metavar="SHA256", help="The content that the cache must have.")
 @click.option("--route", metavar="PATH", help="A route file on the companion whose coverage is checked.")
 @click.option("--fast", is_flag=True, help="Sizes and signature only, without hashing every byte.")
@@ -71,7 +74,11 @@ def _answer(host: str, outcome: dict[str, Any]) -> dict[str, Any]:
 @click.command("sign")
 @click.argument("grant", metavar="GRANT", type=click.Path(path_type=Path))
 @click.option(
-    "--key-file", required=True, metavar="FILE", help="Private key, or public half of an agent's or FIDO key."
+    "--key-file",
+    required=True,
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Private key, or public half of an agent's or FIDO key.",
 )
 @reports_errors
 def sign(grant: Path, key_file: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._cli_completion import complete_files
 from ._cli_options import companion, companion_options, config, reports_errors, setting_options
 
 if TYPE_CHECKING:
@@ -120,7 +121,10 @@ def _public_keys(path: Path) -> list[str]:
     help="Public key whose grants the companion takes from now on; give all that count.",
 )
 @click.option(
-    "--allowed-signers", metavar="FILE", help="The same as a whole allowed_signers file, with times of validity."
+    "--allowed-signers",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="The same as a whole allowed_signers file, with times of validity.",
 )
 @click.option(
     "--revoke", "revoked", multiple=True, metavar="KEY", help="Public key file or SHA256: fingerprint to revoke."

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from ._cli_completion import complete_files
 from ._cli_options import config, format_option, reports_errors, setting_options
 
 
@@ -20,7 +21,7 @@ def flight() -> None:
 
 
 @flight.command("show")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=complete_files)
 @setting_options
 @format_option
 @reports_errors
@@ -111,7 +112,12 @@ def _human(flight_data: dict[str, Any]) -> str:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="Port; 0 for any free one."
 )
-@click.option("--token-file", metavar="FILE", help="File with the bearer token that requests must carry.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="File with the bearer token that requests must carry.",
+)
 @reports_errors
 def serve_flights(folder: Path, host: str, port: int, token_file: str | None) -> None:
     """Serve a folder of mission files by the flights API's contract, until interrupted."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._cli_completion import complete_files, complete_folders, complete_sources
+
 if TYPE_CHECKING:
     from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig
 
@@ -44,16 +46,22 @@ SETTING_FLAGS = (
     ("--build-lease-s", "build_lease_s", "SECONDS", "End a build that nobody has followed for this long."),
     ("--report", "report", "PATH", "Where the report is written."),
 )
+COMPLETED = {"FILE": complete_files, "PATH": complete_files, "DIR": complete_folders}
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for flag, name, metavar, text in reversed(SETTING_FLAGS):
-        command = click.option(flag, name, metavar=metavar, help=text)(command)
+        complete = complete_sources if name == "tile_source" else COMPLETED.get(metavar)
+        command = click.option(flag, name, metavar=metavar, help=text, shell_complete=complete)(command)
     command = click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Any other setting.")(
         command
     )
     return click.option(
-        "--config", "config_file", metavar="FILE", help="Settings file (default: operator-tool.toml here)."
+        "--config",
+        "config_file",
+        metavar="FILE",
+        shell_complete=complete_files,
+        help="Settings file (default: operator-tool.toml here).",
     )(command)
 
 
@@ -121,7 +129,12 @@ def companion_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--companion-port", metavar="PORT", type=click.IntRange(1, 65535), default=SSH_PORT, show_default=True
             ),
             click.option("--companion-user", metavar="USER", help="SSH user on the companion."),
-            click.option("--companion-key-file", metavar="FILE", help="SSH private key for the companion."),
+            click.option(
+                "--companion-key-file",
+                metavar="FILE",
+                shell_complete=complete_files,
+                help="SSH private key for the companion.",
+            ),
             click.option(
                 "--vehicle-id", metavar="ID", help="Name under which its host key is pinned (default: its host)."
             ),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._cli_completion import complete_files, complete_reports
 from ._cli_options import config, format_option, reports_errors, setting_options
 
 if TYPE_CHECKING:
@@ -23,9 +24,15 @@ PAGE_TILES_MAX = 5_000
 
 
 @click.command()
-@click.argument("run", metavar="RUN|REPORT")
-@click.option("--html", "html_path", metavar="FILE", help="Write a page with the map; it needs no network.")
-@click.option("--png", "png_path", metavar="FILE", help="Write a picture of the map.")
+@click.argument("run", metavar="RUN|REPORT", shell_complete=complete_reports)
+@click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write a page with the map; it needs no network.",
+)
+@click.option("--png", "png_path", metavar="FILE", shell_complete=complete_files, help="Write a picture of the map.")
 @setting_options
 @format_option
 @reports_errors

@@ -11,14 +11,23 @@ from typing import Any
 
 import click
 
+from ._cli_completion import complete_files, complete_flights
 from ._cli_options import api_key_option, config, format_option, literal_api_key, reports_errors, setting_options
 
 
 @click.command("download")
-@click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
-@click.option("--flight-file", metavar="FILE", help="A mission file.")
 @click.option(
-    "--retry-failed", metavar="REPORT", help="Take just the tiles that this report lists as failed or missing."
+    "--flight-id",
+    metavar="ID",
+    shell_complete=complete_flights,
+    help="The flight's id in the flights API or the folder of flights.",
+)
+@click.option("--flight-file", metavar="FILE", shell_complete=complete_files, help="A mission file.")
+@click.option(
+    "--retry-failed",
+    metavar="REPORT",
+    shell_complete=complete_files,
+    help="Take just the tiles that this report lists as failed or missing.",
 )
 @api_key_option
 @setting_options
@@ -114,10 +123,23 @@ def download(
 
 
 @click.command("plan")
-@click.option("--flight-id", metavar="ID", help="The flight's id in the flights API or the folder of flights.")
-@click.option("--flight-file", metavar="FILE", help="A mission file.")
-@click.option("--out", metavar="FILE", help="Write the plan, for `build-cache --plan FILE`.")
-@click.option("--html", "html_path", metavar="FILE", help="Write a page with the map; it needs no network.")
+@click.option(
+    "--flight-id",
+    metavar="ID",
+    shell_complete=complete_flights,
+    help="The flight's id in the flights API or the folder of flights.",
+)
+@click.option("--flight-file", metavar="FILE", shell_complete=complete_files, help="A mission file.")
+@click.option(
+    "--out", metavar="FILE", shell_complete=complete_files, help="Write the plan, for `build-cache --plan FILE`."
+)
+@click.option(
+    "--html",
+    "html_path",
+    metavar="FILE",
+    shell_complete=complete_files,
+    help="Write a page with the map; it needs no network.",
+)
 @api_key_option
 @setting_options
 @format_option

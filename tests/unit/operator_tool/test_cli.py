@@ -110,6 +110,7 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("build-cache", "--flight-id", "a", "--companion-port", "2222"), 2, "goes with --companion-host"),
         (("verify", "--flight-id", "a", "--companion-user", "pilot"), 2, "--companion-user goes with"),
         (("build-cache", "--flight-id", "a", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
+        (("plan", "--flight-file", "survey.plan", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
         (("serve-flights", "none"), 2, "no folder of flights"),
         (("plan", "--flight-id", "nowhere"), 90, "no flight nowhere"),
         (
