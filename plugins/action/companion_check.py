@@ -6,23 +6,26 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shlex
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from ..module_utils._build_request import inputs_id, stable_request
+from ..module_utils._companion_look import (
+    CompanionFinding,
+    CompanionLook,
+    look_at_companion,
+    program_findings,
+    room_findings,
+    system_findings,
+)
 from ..module_utils._errors import CompanionNotReadyError, FailurePhase
 from ..module_utils._run import Run
 from ..module_utils._tile_plan import plan_tiles
 from ..plugin_utils._companion_action import CompanionAction
 from ..plugin_utils._zones import keep_zones
 
-VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}", re.ASCII)
-DISK_FACTOR = 3.0
-DISK_RESERVE_BYTES = 64 * 1024 * 1024
-MIN_INODES = 1000
 MAX_CLOCK_OFFSET_S = 240.0
 """Less than the 300 s by which a grant is backdated: what is activated now is valid now, by the companion's clock."""
 
@@ -33,13 +36,12 @@ class ActionModule(CompanionAction):
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         config = run.config
         self.wait_until_reachable(run)
-        over_ssh = self.ssh_command() is not None
-        self._check_programs(run, over_ssh=over_ssh)
-        if not self._task.check_mode:
-            # Where the user may make it (the embedded default); else provisioning has, or the check below says so.
-            self.command("mkdir", "-p", "--", config.companion_cache_root)
+        seen = self._look(run, task_vars)
+        findings = self._held(system_findings(seen))
         meant = {"root": config.companion_cache_root, "vehicle_id": str(task_vars.get("vehicle_id") or self.host)}
         facts = self.module("cache_info", meant, task_vars)["cache"]
+        builder = shlex.split(config.c10_builder_command)[0]
+        findings += self._held(program_findings(seen, builder=builder, rsync=self.ssh_command() is not None))
         self._check_clock(facts["clock_epoch_s"] - time.time())
         archive = run.facts()["archive"]
         flight = run.load_flight()
@@ -48,7 +50,7 @@ class ActionModule(CompanionAction):
             area=plan_tiles(flight, config)[0],
             config=config,
             archive_sha256=archive["sha256"],
-            builder_version=self._builder_version(config.c10_builder_command),
+            builder_version=seen.builder_version(builder),
         )
         wanted = inputs_id(stable)
         current = facts["current"] or {}
@@ -58,13 +60,35 @@ class ActionModule(CompanionAction):
             run.journal.record("fact", phase=self.phase, host=self.host, cache=cache, outcome="idempotent_no_op")
             self.sink.emit("phase", phase=self.phase, text=f"holds this cache already: {current['generation']}")
             keep_zones(self, run, str(current["generation"]))
-            return {
-                "companion": {"build_needed": False, "reason": "the active cache is the one wanted, and is healthy"}
-            }
-        self._check_room(config.companion_cache_root, facts, int(archive["size_bytes"]))
+            whole = "the active cache is the one wanted, and is healthy"
+            return {"companion": {"build_needed": False, "reason": whole, "findings": _as_data(findings)}}
+        if not self._task.check_mode:
+            findings += self._held(room_findings(seen, archive_bytes=int(archive["size_bytes"])))
+            # Where the user may make it (the embedded default); else provisioning has.
+            self.command("mkdir", "-p", "--", config.companion_cache_root)
         run.journal.record("fact", phase=self.phase, host=self.host, request=stable, nonce=secrets.token_hex(16))
         self.sink.emit("phase", phase=self.phase, text=f"ready; building because {reason}")
-        return {"companion": {"build_needed": True, "reason": reason}}
+        return {"companion": {"build_needed": True, "reason": reason, "findings": _as_data(findings)}}
+
+    def _look(self, run: Run, task_vars: Dict[str, Any]) -> CompanionLook:
+        return look_at_companion(
+            lambda command, data: self.shell(command, stdin=data),
+            name=str(self.host),
+            python=self.companion_python(task_vars),
+            root=run.config.companion_cache_root,
+            programs=[shlex.split(run.config.c10_builder_command)[0], "rsync"],
+        )
+
+    def _held(self, findings: Iterable[CompanionFinding]) -> List[CompanionFinding]:
+        """All of them, where none is a reason to stop; the first that is one is the error."""
+        found = list(findings)
+        wrong = [finding for finding in found if finding.level == "fail"]
+        if wrong:
+            also = f" (and {len(wrong) - 1} more: {', '.join(one.check for one in wrong[1:])})" if wrong[1:] else ""
+            raise CompanionNotReadyError(
+                wrong[0].text + also, remediation=wrong[0].hint, details={"findings": _as_data(found)}
+            )
+        return found
 
     @staticmethod
     def _reason_to_build(current: Dict[str, Any], wanted: str) -> Optional[str]:
@@ -77,13 +101,6 @@ class ActionModule(CompanionAction):
             return "the active cache was built from other inputs"
         return None
 
-    def _check_programs(self, run: Run, *, over_ssh: bool) -> None:
-        builder = shlex.split(run.config.c10_builder_command)[0]
-        needed = [builder, "rsync"] if over_ssh else [builder]
-        for program in needed:
-            if self.command("command", "-v", program).rc != 0:
-                raise CompanionNotReadyError(f"{self.host} has no {program} on its PATH")
-
     def _check_clock(self, ahead_s: float) -> None:
         if abs(ahead_s) > MAX_CLOCK_OFFSET_S:
             side = "ahead of" if ahead_s > 0 else "behind"
@@ -92,25 +109,6 @@ class ActionModule(CompanionAction):
                 remediation="Set the companion's clock (timedatectl set-time, or NTP), then run again.",
             )
 
-    def _builder_version(self, command: str) -> Optional[str]:
-        program = shlex.split(command)[0]
-        answer = self.shell(f"{shlex.quote(program)} --version </dev/null 2>/dev/null | head -n 1 | head -c 200")
-        said = answer.stdout.strip()
-        return said if VERSION.fullmatch(said) else None
 
-    def _check_room(self, root: str, facts: Dict[str, Any], archive_bytes: int) -> None:
-        if not facts["writable"]:
-            if self._task.check_mode:
-                return
-            raise CompanionNotReadyError(f"{root} on {self.host} is missing or not writable for this user")
-        needed = int(archive_bytes * DISK_FACTOR) + DISK_RESERVE_BYTES
-        if facts["free_bytes"] < needed:
-            raise CompanionNotReadyError(
-                f"{root} on {self.host} has {facts['free_bytes'] // 10**6} MB free; {needed // 10**6} MB are needed",
-                remediation="Free disk space on the companion, then run again.",
-            )
-        if 0 <= facts["free_inodes"] < MIN_INODES:
-            raise CompanionNotReadyError(
-                f"{root} on {self.host} has {facts['free_inodes']} inodes free, and {MIN_INODES} are needed",
-                remediation="Remove small files on the companion, then run again.",
-            )
+def _as_data(findings: Iterable[CompanionFinding]) -> List[Dict[str, str]]:
+    return [finding.to_dict() for finding in findings]

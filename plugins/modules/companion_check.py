@@ -12,8 +12,10 @@ module: companion_check
 short_description: Check that a companion is there, trusted and ready
 version_added: "0.1.0"
 description:
-  - Waits for a companion that is still booting, checks its programs and disk, and compares its active cache with the
-    one wanted.
+  - Waits for a companion that is still booting.
+  - Checks its identity, machine type, clock, the versions of Python and rsync, its builder, and room, inodes and
+    writability of every place that a build writes to; and that its login shell is silent.
+  - Compares its active cache with the one wanted.
 author:
   - gps_denied.preflight contributors (@gps-denied)
 extends_documentation_fragment:
@@ -32,4 +34,17 @@ companion:
   description: Whether a build is needed, and why.
   returned: success
   type: dict
+  contains:
+    build_needed:
+      description: Whether a build is needed.
+      type: bool
+    reason:
+      description: Why, or why not.
+      type: str
+    findings:
+      description:
+        - What was looked at, each with C(check), C(level), C(text) and C(hint).
+        - On failure they are in C(error.details).
+      type: list
+      elements: dict
 """

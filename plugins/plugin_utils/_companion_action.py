@@ -18,6 +18,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.utils.display import Display
 from ansible.utils.path import unfrackpath
 
+from ..module_utils._bounded_command import run_bounded
 from ..module_utils._errors import (
     CacheBuildError,
     CompanionNotReadyError,
@@ -33,6 +34,9 @@ from ._phase_action import PhaseAction
 __all__ = ["CompanionAction"]
 
 BOOT_RETRY_S = 2.0
+FIRST_WORD_S = 60.0
+FIRST_WORD_BYTES = 64 * 1024
+FIRST_WORD = "gps-denied-ready"
 
 
 @contextlib.contextmanager
@@ -113,11 +117,16 @@ class CompanionAction(PhaseAction):
         )
 
     def wait_until_reachable(self, run: Run) -> None:
-        """Wait, up to the boot timeout, for a companion whose SSH server does not answer yet."""
+        """Wait, up to the boot timeout, for a companion whose SSH server does not answer yet.
+
+        Raises:
+            CompanionUnreachableError, CompanionNotTrustedError: nobody, or somebody else, is there.
+            CompanionNotReadyError: its shell prints, floods or stops where it should run a command.
+        """
         deadline = time.monotonic() + run.config.companion_boot_timeout_s
         while True:
             try:
-                self.command("true")
+                self._hear_first_word()
                 return
             except CompanionUnreachableError as exc:
                 left_s = deadline - time.monotonic()
@@ -125,6 +134,36 @@ class CompanionAction(PhaseAction):
                     raise
                 self.sink.emit("progress", phase=self.phase, text=f"waiting {left_s:.0f} s more: {exc.message}")
                 time.sleep(min(BOOT_RETRY_S, left_s))
+
+    def _hear_first_word(self) -> None:
+        """Open the connection with one bounded command: what a shell prints by itself would end up in every answer."""
+        ssh = self.ssh_command()
+        if ssh is None:
+            self.command("true")
+            return
+        host = str(self._connection.get_option("host"))
+        answer = run_bounded(
+            [*ssh, "--", host, f"echo {FIRST_WORD}"], deadline_s=FIRST_WORD_S, cap_bytes=FIRST_WORD_BYTES
+        )
+        if answer.rc == 255 and not answer.stdout:
+            raise link_error(str(self.host), answer.stderr.decode("utf-8", "replace"), phase=self.phase)
+        before, _mark, after = answer.stdout.partition(FIRST_WORD.encode())
+        if answer.flooded:
+            what = f"prints more than {FIRST_WORD_BYTES // 1024} KiB by itself"
+        elif answer.rc is None:
+            what = f"did not come to its first command within {FIRST_WORD_S:.0f} s"
+        elif before or after.strip():
+            what = f"prints {len(answer.stdout) - len(FIRST_WORD) - 1} bytes by itself"
+        elif answer.rc or not _mark:
+            what = f"did not run a command: it ended with {answer.rc}"
+        else:
+            return
+        raise CompanionNotReadyError(
+            f"the login shell of {self.host} {what}; rsync and every answer would be spoilt",
+            phase=self.phase,
+            remediation="Let its start-up files (~/.bashrc, /etc/bash.bashrc) be silent and quick where the shell is "
+            "not interactive: first line `case $- in *i*) ;; *) return ;; esac`.",
+        )
 
     def ssh_command(self) -> Optional[List[str]]:
         """The ssh command with the connection's own options, or None for a local companion.
@@ -148,10 +187,11 @@ class CompanionAction(PhaseAction):
             value = self._connection.get_option(option)
             if value:
                 words += [flag, str(value)]
-        control_path = getattr(self._connection, "control_path", None)
+        control_path = getattr(self._connection, "control_path", None) or self._connection.get_option("control_path")
         if control_path:
-            # The connection that the commands before opened and proved; a new one would cost a quarter of a second.
+            # The connection that all share, whoever comes first opens it: one more would cost a quarter of a second.
             folder = unfrackpath(str(self._connection.get_option("control_path_dir")))
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             words += ["-o", f"ControlPath={str(control_path) % {'directory': folder}}"]
         return words
 
