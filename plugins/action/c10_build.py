@@ -56,7 +56,7 @@ class ActionModule(CompanionAction):
             poll_wait_s=arguments["poll_wait_s"],
         )
         redactor = Redactor(run.secrets())
-        job = RemoteJob(self.job_transport, spec, python=self.companion_python(task_vars))
+        job = RemoteJob(self.job_transport, spec, python=self.companion_python(task_vars), lines=self.job_lines)
         out, err = redactor.stream(), redactor.stream()
         with _log_file(run.path(f"builder-{self.host}.ndjson")) as log, _cancelled_by_signals() as guard:
             stream = BuildStream(

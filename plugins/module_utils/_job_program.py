@@ -9,11 +9,11 @@ One long job that outlives the link. `_job_bundle` makes one text out of this fi
 
     start      make the job's folder, keep this program in it, and launch `supervise` in a unit or session of its own
     supervise  run the command, copy its output to size-capped logs, enforce the limits, leave no process behind
-    poll       wait for output from a byte offset on, and answer with one line
+    follow     wait for output from a byte offset on, and answer; once, or again and again for a while
     cancel     end the job with everything it started, and say whether it is gone
     clean      remove the folder of a job that has ended
 
-Answers are one line, `ANSWER_MARK` and JSON, so that banners of the shell before it do no harm.
+An answer is one line, `ANSWER_MARK` and JSON, so that banners of the shell before it do no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 
 from ._job_folder import JobError, lock_file, read_json, state_of, supervisor_pid, touch
 from ._job_launch import install_and_start, stop_unit
-from ._job_poll import VERSION, poll
+from ._job_poll import VERSION, follow
 from ._job_processes import marked, signal_all
 from ._job_supervisor import Supervisor
 
@@ -79,8 +79,10 @@ def clean(folder: str) -> Dict[str, Any]:
 
 
 def answer(text: str) -> None:
-    sys.stdout.write(ANSWER_MARK + text + "\n")
-    sys.stdout.flush()
+    """Written at once and past Python's buffers, which would complain at the end of a program that nobody hears."""
+    view = memoryview((ANSWER_MARK + text + "\n").encode())
+    while view:
+        view = view[os.write(1, view) :]
 
 
 def answer_with(act: Any) -> int:
@@ -98,15 +100,17 @@ def answer_with(act: Any) -> int:
 
 
 def main(arguments: List[str]) -> int:
-    """`supervise FOLDER`, or `poll FOLDER OUT ERR LIMIT WAIT_S GATHER_S`."""
+    """`supervise FOLDER`, or `follow FOLDER OUT ERR WAIT_S GATHER_S FOR_S`."""
     verb, folder = arguments[:2]
     if verb == "supervise":
         Supervisor(folder).run()
         return 0
-    out, err, limit = (int(word) for word in arguments[2:5])
-    wait_s, gather_s = (float(word) for word in arguments[5:7])
+    out, err = (int(word) for word in arguments[2:4])
+    wait_s, gather_s, for_s = (float(word) for word in arguments[4:7])
     try:
-        answer(poll(folder, out=out, err=err, limit=limit, wait_s=wait_s, gather_s=gather_s))
+        follow(folder, out=out, err=err, wait_s=wait_s, gather_s=gather_s, for_s=for_s, say=answer)
+    except BrokenPipeError:
+        return 1  # Nobody listens any more.
     except OSError as exc:
         problem = exc
         return answer_with(lambda: {"error": "%s: %s" % (type(problem).__name__, problem)})

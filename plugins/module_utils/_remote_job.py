@@ -5,7 +5,8 @@
 """A long job on the companion, seen from the workstation: start or re-attach, follow, cancel.
 
 The transport is a callable that runs one shell command on the companion. When the link breaks it raises
-`ConnectionLost`; the job goes on over there, and following goes on at the same byte once the link is back.
+`ConnectionLost`; the job goes on over there, and following goes on at the same byte once the link is back. Where there
+is also a `LineStream`, one command follows the job for as long as `JobLimits.follow_s`, instead of one for each answer.
 """
 
 from __future__ import annotations
@@ -17,16 +18,24 @@ import re
 import shlex
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Generator, Mapping, Optional, Tuple
 
 from ._errors import CacheBuildError, CompanionUnreachableError, RemoteBuildError
 from ._job_bundle import job_source
-from ._job_poll import CHUNK_BYTES, MAX_CHUNK_BYTES, VERSION
+from ._job_poll import VERSION
 from ._job_program import ANSWER_MARK
 
-__all__ = ["CommandResult", "ConnectionLost", "JobEnd", "JobLimits", "JobSpec", "RemoteJob", "follow_job"]
+__all__ = [
+    "CommandResult",
+    "ConnectionLost",
+    "JobEnd",
+    "JobLimits",
+    "JobSpec",
+    "LineStream",
+    "RemoteJob",
+    "follow_job",
+]
 
-SLOW_POLL_S = 1.0
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _BOOTSTRAP = (
     'import sys;d=sys.stdin.buffer.read();g={"__name__":"job"};exec(d.partition(b"\\n")[2],g);g["main_sent"](d)'
@@ -47,6 +56,8 @@ class CommandResult:
 
 
 Transport = Callable[[str, Optional[bytes]], CommandResult]
+LineStream = Callable[[str], Generator[str, None, CommandResult]]
+"""Runs one shell command and gives each whole line that it prints as soon as it is there."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +121,16 @@ class JobSpec:
 class JobLimits:
     """How long to be patient, all in seconds.
 
-    `link_loss_s`: the link may be gone this long; `stall_s`: the job may be silent this long; `poll_wait_s`: one
-    poll waits at most this long on the companion; `gather_s`: and this long for more, once there is something.
+    `link_loss_s`: the link may be gone this long; `stall_s`: the job may be silent this long; `poll_wait_s`: an
+    answer comes after this long at the latest; `gather_s`: it waits this long for more, once there is something;
+    `follow_s`: one command goes on answering for this long, where the transport streams.
     """
 
     link_loss_s: float = 600.0
     stall_s: float = 90.0
     poll_wait_s: float = 5.0
     gather_s: float = 0.1
+    follow_s: float = 60.0
     retry_s: float = 1.0
     start_grace_s: float = 60.0
     cancel_s: float = 10.0
@@ -147,8 +160,11 @@ class JobEnd:
 class RemoteJob:
     """The verbs of one job, each one shell command over the transport."""
 
-    def __init__(self, run: Transport, spec: JobSpec, *, python: str = "python3") -> None:
+    def __init__(
+        self, run: Transport, spec: JobSpec, *, python: str = "python3", lines: Optional[LineStream] = None
+    ) -> None:
         self._run = run
+        self._lines = lines
         self._python = shlex.quote(python)
         self._program = ""
         self.spec = spec
@@ -164,11 +180,39 @@ class RemoteJob:
         self.mode = str(answer.get("mode") or "")
         return answer
 
-    def poll(self, *, out: int, err: int, limits: JobLimits, chunk_bytes: int) -> Dict[str, Any]:
-        """Output from the offsets on, at most `chunk_bytes` of each stream, and the state."""
-        numbers = (out, err, chunk_bytes, limits.poll_wait_s, limits.gather_s)
-        words = (self._program, "poll", self.spec.folder, *(str(number) for number in numbers))
-        return self._ask("%s -I -S %s" % (self._python, " ".join(shlex.quote(word) for word in words)), None)
+    def follow(self, *, out: int, err: int, limits: JobLimits) -> Generator[Dict[str, Any], None, None]:
+        """Answers with output from the offsets on and the state, at least one, for a while; closing it ends it there.
+
+        Raises:
+            ConnectionLost: the link broke; nothing is known beyond the last answer.
+            RemoteBuildError: what answered is not the job program.
+        """
+        for_s = limits.follow_s if self._lines else 0.0
+        if self.spec.lease_s:
+            for_s = min(for_s, self.spec.lease_s / 3)  # Each beginning renews the lease.
+        numbers = (out, err, limits.poll_wait_s, limits.gather_s, for_s)
+        words = (self._program, "follow", self.spec.folder, *(str(number) for number in numbers))
+        command = "exec %s -I -S %s" % (self._python, " ".join(shlex.quote(word) for word in words))
+        if self._lines is None:
+            yield self._ask(command, None)
+            return
+        heard = ""
+        lines = self._lines(command)
+        try:
+            while True:
+                try:
+                    line = next(lines)
+                except StopIteration as end:
+                    result: CommandResult = end.value
+                    break
+                if line.startswith(ANSWER_MARK):
+                    heard = line
+                    yield _answer(line[len(ANSWER_MARK) :])
+        finally:
+            lines.close()
+        _check_link(result)
+        if not heard:
+            raise _no_answer(result)
 
     def cancel(self) -> Dict[str, Any]:
         """End the job with everything it started; needs no answer of `start`, which a signal may have cut short."""
@@ -184,16 +228,24 @@ class RemoteJob:
 
     def _ask(self, command: str, data: Optional[bytes]) -> Dict[str, Any]:
         result = self._run(command, data)
-        if result.rc == 255 or result.rc < 0:  # ssh says that the link is gone, or was killed itself
-            raise ConnectionLost(result.stderr.strip()[-500:] or "ssh was ended by signal %d" % -result.rc)
+        _check_link(result)
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(ANSWER_MARK):
                 return _answer(line[len(ANSWER_MARK) :])
-        raise RemoteBuildError(
-            "the companion did not answer as the job program does (exit status %d): %s"
-            % (result.rc, (result.stderr or result.stdout).strip()[-500:]),
-            details={"rc": result.rc},
-        )
+        raise _no_answer(result)
+
+
+def _check_link(result: CommandResult) -> None:
+    if result.rc == 255 or result.rc < 0:  # ssh says that the link is gone, or was killed itself
+        raise ConnectionLost(result.stderr.strip()[-500:] or "ssh was ended by signal %d" % -result.rc)
+
+
+def _no_answer(result: CommandResult) -> RemoteBuildError:
+    return RemoteBuildError(
+        "the companion did not answer as the job program does (exit status %d): %s"
+        % (result.rc, (result.stderr or result.stdout).strip()[-500:]),
+        details={"rc": result.rc},
+    )
 
 
 def _answer(text: str) -> Dict[str, Any]:
@@ -232,7 +284,7 @@ class _Follower:
         self._sleep = sleep
         self._offsets = {"out": 0, "err": 0}
         self._heard_at = clock()
-        self._chunk_bytes = CHUNK_BYTES
+        self._answers: Optional[Generator[Dict[str, Any], None, None]] = None
         self._deadline = clock() + job.spec.timeout_s + limits.start_grace_s + limits.link_loss_s
 
     def over_the_link(self, act: Callable[[], Dict[str, Any]], what: str) -> Dict[str, Any]:
@@ -264,10 +316,8 @@ class _Follower:
     def follow(self) -> JobEnd:
         limits = self._limits
         while True:
-            asked_at = self._clock()
-            answer = self.over_the_link(self._poll, "follow")
+            answer = self.over_the_link(self._next_answer, "follow")
             more = [self._take(name, answer[name]) for name in ("out", "err")]
-            self._fit_chunk(self._clock() - asked_at, waiting=any(more))
             state = answer["state"]
             if any(more):
                 continue
@@ -285,15 +335,23 @@ class _Follower:
             if now > self._deadline:
                 raise RemoteBuildError("the job did not end within its time and was stopped")
 
-    def _poll(self) -> Dict[str, Any]:
-        return self._job.poll(limits=self._limits, chunk_bytes=self._chunk_bytes, **self._offsets)
+    def _next_answer(self) -> Dict[str, Any]:
+        while True:
+            if self._answers is None:
+                self._answers = self._job.follow(limits=self._limits, **self._offsets)
+            try:
+                return next(self._answers)
+            except StopIteration:
+                self._answers = None
+            except BaseException:
+                self._answers = None
+                raise
 
-    def _fit_chunk(self, took_s: float, *, waiting: bool) -> None:
-        """Larger pieces for a builder that talks faster than it is asked, smaller ones over a slow link."""
-        if took_s > SLOW_POLL_S:
-            self._chunk_bytes = max(CHUNK_BYTES, self._chunk_bytes // 2)
-        elif waiting:
-            self._chunk_bytes = min(MAX_CHUNK_BYTES, self._chunk_bytes * 2)
+    def close(self) -> None:
+        """End the command that follows the job."""
+        answers, self._answers = self._answers, None
+        if answers is not None:
+            answers.close()
 
     def _take(self, name: str, chunk: Mapping[str, Any]) -> bool:
         """Hand on new bytes; whether more are waiting."""
@@ -365,8 +423,11 @@ def follow_job(
         raise
     except BaseException:
         shield()
+        follower.close()
         _cancel_within(job, patience, clock, sleep)
         raise
+    finally:
+        follower.close()
 
 
 def _cancel_within(

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from typing import Any, ClassVar, Dict, Iterator, List, Optional
+from typing import Any, ClassVar, Dict, Generator, Iterator, List, Optional
 
 from ansible import constants
 from ansible.errors import AnsibleConnectionFailure
@@ -26,6 +26,7 @@ from ..module_utils._errors import (
     FailurePhase,
     error_types,
 )
+from ..module_utils._line_stream import stream_lines
 from ..module_utils._link_error import link_error
 from ..module_utils._remote_job import CommandResult, ConnectionLost
 from ..module_utils._run import Run
@@ -34,6 +35,8 @@ from ._phase_action import PhaseAction
 __all__ = ["CompanionAction"]
 
 BOOT_RETRY_S = 2.0
+JOB_SILENCE_S = 30.0
+"""A job program that lives says a word every few seconds."""
 FIRST_WORD_S = 60.0
 FIRST_WORD_BYTES = 64 * 1024
 FIRST_WORD = "gps-denied-ready"
@@ -62,10 +65,8 @@ class CompanionAction(PhaseAction):
 
     def shell(self, script: str, *, stdin: Optional[bytes] = None) -> CommandResult:
         """Run a line of POSIX shell; a local companion also finds the programs beside this Python."""
-        if str(self._connection.transport) == "local":
-            script = f'PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; {script}'
         try:
-            result = self._low_level_execute_command(script, in_data=stdin, sudoable=False)
+            result = self._low_level_execute_command(self._with_path(script), in_data=stdin, sudoable=False)
         except AnsibleConnectionFailure as exc:
             raise link_error(str(self.host), str(exc), phase=self.phase) from None
         return CommandResult(int(result["rc"]), str(result["stdout"]), str(result["stderr"]))
@@ -78,6 +79,21 @@ class CompanionAction(PhaseAction):
         except CompanionUnreachableError as exc:
             raise ConnectionLost(exc.message) from None
         return CommandResult(done.rc, done.stdout, done.stderr)
+
+    def _with_path(self, script: str) -> str:
+        if str(self._connection.transport) != "local":
+            return script
+        return f'PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH"; {script}'
+
+    def job_lines(self, command: str) -> Generator[str, None, CommandResult]:
+        """The lines that one command of a remote job prints, as they come; Ansible's own way gives them at its end."""
+        words = ["/bin/sh", "-c", self._with_path(command)]
+        ssh = self.ssh_command()
+        if ssh is not None:
+            # No master of its own: the connection that is open serves, and the end of this command would not end it.
+            host = str(self._connection.get_option("host"))
+            words = [ssh[0], "-o", "ControlMaster=no", *ssh[1:], "--", host, shlex.join(words)]
+        return stream_lines(words, silence_s=JOB_SILENCE_S)
 
     @staticmethod
     def companion_python(task_vars: Dict[str, Any]) -> str:

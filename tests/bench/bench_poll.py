@@ -9,6 +9,7 @@ and finishing a job add to the builder's own time.
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import secrets
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "dev"), str(REPO / "src"), str(REPO / "tests" / "companion")]
 
 import companions  # noqa: E402
+from ansible_collections.gps_denied.preflight.plugins.module_utils._line_stream import stream_lines  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import (  # noqa: E402
     CommandResult,
     JobLimits,
@@ -58,11 +60,16 @@ class Bench:
             errors.seek(0)
             return CommandResult(done.returncode, done.stdout.decode(), errors.read().decode())
 
-    def job(self, mode: str) -> RemoteJob:
+    def lines(self, command: str) -> Generator[str, None, CommandResult]:
+        """As the actions of a playbook do."""
+        words = [self._ssh[0], "-o", "ControlMaster=no", *self._ssh[1:], command]
+        return stream_lines(words, silence_s=30.0)
+
+    def job(self, mode: str, **request: Any) -> RemoteJob:
         """A job with a builder of this kind, ready to be started."""
         run_id = "bench-" + secrets.token_hex(4)
         folder = f"{self.companion.cache_root}/jobs/{run_id}"
-        request = json.dumps({"run_id": run_id, "nonce": "0" * 32, "work_dir": folder})
+        request = json.dumps({"run_id": run_id, "nonce": "0" * 32, "work_dir": folder, **request})
         self.run(f"mkdir -p {folder} && cat > {folder}/request.json", request.encode())
         command = ("/usr/bin/python3", "/usr/local/bin/evil.py", mode)
         spec = JobSpec(
@@ -72,7 +79,7 @@ class Bench:
             request_path=f"{folder}/request.json",
             mode="session",
         )
-        return RemoteJob(self.run, spec)
+        return RemoteJob(self.run, spec, lines=self.lines)
 
     def busy_s(self) -> float:
         """Processor seconds of everything on the companion so far."""
@@ -99,16 +106,16 @@ def said(name: str, values: Sequence[float], unit: str, most: float) -> None:
 
 
 def poll_costs(bench: Bench) -> None:
-    """Round trip and processor time of a poll that has nothing to wait for."""
+    """Round trip and processor time of one answer that has nothing to wait for, a command of its own each."""
     job = bench.job("hang")
     job.start()
-    limits = JobLimits(poll_wait_s=0.0, gather_s=0.0)
+    limits = JobLimits(poll_wait_s=0.0, gather_s=0.0, follow_s=0.0)
     took_ms = []
     quiet_s = rate(bench, lambda: time.sleep(5.0))
     before_s, began = bench.busy_s(), time.monotonic()
     for _round in range(POLLS):
         started = time.monotonic()
-        job.poll(out=0, err=0, limits=limits, chunk_bytes=65536)
+        list(job.follow(out=0, err=0, limits=limits))
         took_ms.append((time.monotonic() - started) * 1e3)
     spent_s = bench.busy_s() - before_s - quiet_s * (time.monotonic() - began)
     job.cancel()
@@ -125,25 +132,33 @@ def rate(bench: Bench, act: Callable[[], Any]) -> float:
 
 def shares(bench: Bench) -> None:
     """Share of a core that following takes, beyond the same builder unfollowed."""
-    for mode, name in (
-        ("hang", "following a silent builder"),
-        (f"stamped:{FOLLOWED_S * 2}", "following a talking one"),
+    for pause_s, name in (
+        (3600.0, "following a silent builder"),
+        (0.73, "following one that talks every 0.7 s"),
+        (0.05, "following one that talks 20 times a second"),
     ):
-        unfollowed = bench.job(mode)
+        request = {"size": 2 + int(FOLLOWED_S * 2 / pause_s), "pause_s": pause_s}
+        unfollowed = bench.job("stamped", **request)
         unfollowed.start()
         alone = rate(bench, lambda: time.sleep(FOLLOWED_S))
         unfollowed.cancel()
-        followed = bench.job(mode)
+        followed = bench.job("stamped", **request)
         followed.start()
+        ages_ms: list[float] = []
 
-        def follow(job: RemoteJob = followed) -> None:
-            ends_at, heard_bytes = time.monotonic() + FOLLOWED_S, 0
-            while time.monotonic() < ends_at:
-                answer = job.poll(out=heard_bytes, err=0, limits=JobLimits(), chunk_bytes=65536)
-                heard_bytes = int(answer["out"]["size"])
+        def follow(job: RemoteJob = followed, ages_ms: list[float] = ages_ms) -> None:
+            """As long as asked, whatever is heard; a line's age is that in the driver's hands."""
+            limits = JobLimits(follow_s=FOLLOWED_S)
+            for answer in job.follow(out=0, err=0, limits=limits):
+                for line in binascii.a2b_base64(answer["out"]["data"]).splitlines():
+                    text = json.loads(line).get("text", "")
+                    if text[:1].isdigit():
+                        ages_ms.append((time.time() - float(text)) * 1e3)
 
         said(name, [(rate(bench, follow) - alone) * 100.0], "%", MAX_SHARE_PERCENT)
         followed.cancel()
+        if len(ages_ms) > 1:
+            said("  age of its lines at the driver", ages_ms, "ms", MAX_AGE_MS)
 
 
 def ages(bench: Bench) -> None:

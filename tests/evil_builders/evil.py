@@ -210,7 +210,7 @@ def many_lines(request):
 def stamped(request):
     for _unused in range(int(request.get("size", 10))):
         record("progress", phase="describe", text=repr(time.time()))
-        time.sleep(0.73)  # No multiple of any interval at which somebody looks.
+        time.sleep(float(request.get("pause_s", 0.73)))  # No multiple of any interval at which somebody looks.
     report(request)
 
 

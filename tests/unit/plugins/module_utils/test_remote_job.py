@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     RemoteBuildError,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._job_bundle import job_source
+from ansible_collections.gps_denied.preflight.plugins.module_utils._line_stream import stream_lines
 from ansible_collections.gps_denied.preflight.plugins.module_utils._redact import Redactor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import (
     CommandResult,
@@ -48,16 +52,34 @@ EVIL = ROOT / "tests" / "evil_builders" / "evil.py"
 # Processes are found by their run's id, on the whole machine: two suites at a time must not end each other's.
 RUN = "20261122T120000Z-" + secrets.token_hex(3)
 NONCE = "5eed" * 8
-QUICK = JobLimits(link_loss_s=5.0, stall_s=20.0, poll_wait_s=1.0, gather_s=0.02, retry_s=0.01)
+QUICK = JobLimits(link_loss_s=5.0, stall_s=20.0, poll_wait_s=1.0, gather_s=0.02, follow_s=1.0, retry_s=0.01)
 
 
 class Link:
-    """Runs commands in a shell of their own; `before` and `after` may raise `ConnectionLost`."""
+    """Runs commands in a shell of their own; `before`, `after` and, for each line, `during` may raise."""
 
     def __init__(self) -> None:
-        self.commands = 0
+        self.commands = self.told = 0
         self.before = lambda count: None
+        self.during = lambda count: None
         self.after = lambda count: None
+
+    def lines(self, command: str):
+        self.commands += 1
+        self.before(self.commands)
+        for_lines = stream_lines(["/bin/sh", "-c", command], silence_s=20.0)
+        try:
+            while True:
+                try:
+                    line = next(for_lines)
+                except StopIteration as end:
+                    self.after(self.commands)
+                    return end.value
+                self.told += 1
+                self.during(self.told)
+                yield line
+        finally:
+            for_lines.close()
 
     def __call__(self, command: str, data: bytes | None) -> CommandResult:
         self.commands += 1
@@ -98,7 +120,7 @@ class Site:
             "grace_s": 0.2,
             **spec,
         }
-        return RemoteJob(self.link, JobSpec(**values), python=sys.executable)
+        return RemoteJob(self.link, JobSpec(**values), python=sys.executable, lines=self.link.lines)
 
     def follow(self, job: RemoteJob, **more) -> JobEnd:
         def on_out(data: bytes) -> None:
@@ -154,7 +176,7 @@ def test_a_good_build_gives_its_report_and_leaves_no_process(site):
     assert not site.folder.exists()
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("side", ["before", "during", "after"])
 def test_a_link_that_breaks_all_the_time_loses_and_doubles_nothing(site, side):
     setattr(site.link, side, lambda count: count % 3 and lose())
     changes = []
@@ -165,8 +187,48 @@ def test_a_link_that_breaks_all_the_time_loses_and_doubles_nothing(site, side):
     assert len(site.started_pids()) == 1
 
 
+def test_without_a_stream_each_answer_is_a_command(site):
+    job = site.job("slow", request={"steps": 5})
+    job._lines = None
+    assert site.verdict(job)["outcome"] == "success"
+    assert (site.folder / "out.log").read_bytes() == bytes(site.out)
+    assert site.link.told == 0
+
+
+def test_one_command_follows_a_talking_builder(site):
+    job = site.job("slow", request={"steps": 15})
+    limits = dataclasses.replace(QUICK, follow_s=60.0)
+    assert site.verdict(job, limits=limits)["outcome"] == "success"
+    assert site.link.commands == 2
+    assert site.link.told >= 5
+
+
+def test_the_following_ends_with_who_reads_it(site):
+    job = site.job("hang")
+    job.start()
+    answers = job.follow(out=0, err=0, limits=dataclasses.replace(QUICK, poll_wait_s=0.1, follow_s=60.0))
+    assert next(answers)["state"] == "running"
+    assert len(followers(site)) == 1
+    handles = [os.pidfd_open(pid) for pid in followers(site)]
+    answers.close()
+    assert select.select(handles, [], [], 10.0)[0] == handles
+    for handle in handles:
+        os.close(handle)
+    job.cancel()
+
+
+def followers(site: Site) -> list[int]:
+    found = []
+    for pid in _job_processes.parents():
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            found += [pid] if b"follow" in words and str(site.folder).encode() in words else []
+    return found
+
+
 def test_an_answer_cut_short_is_a_broken_link(site):
     job = site.job("slow", request={"steps": 5})
+    job._lines = None
     whole = site.link
 
     def cut(command, data):
@@ -180,8 +242,9 @@ def test_an_answer_cut_short_is_a_broken_link(site):
 
 def test_the_words_of_a_login_shell_before_the_answer_do_no_harm(site):
     job = site.job("good")
-    plain = site.link
-    job._run = lambda command, data: plain("echo Welcome; echo '{\"v\":9}'; " + command, data)
+    words, plain = "echo Welcome; echo '{\"v\":9}'; ", site.link
+    job._run = lambda command, data: plain(words + command, data)
+    job._lines = lambda command: plain.lines(words + command)
     assert site.verdict(job)["outcome"] == "success"
 
 
