@@ -196,7 +196,9 @@ def release_companion_lock(root: str, run_id: str, token: int) -> bool:
 
 
 def check_token(root: CacheRoot, run_id: str, token: Optional[int]) -> None:
-    """Let pass the newest holder, or anyone without a token while nobody holds the lock; call it under `exclusive`.
+    """Let pass the newest holder while it holds the lock, or anyone without a token while nobody does.
+
+    To be called under `exclusive`.
 
     Raises:
         CacheActivateError: `lock-superseded`, or `lock-held` without a token.
@@ -206,8 +208,9 @@ def check_token(root: CacheRoot, run_id: str, token: Optional[int]) -> None:
     if token is None:
         if last and last.is_live() and last.run_id != run_id:
             error = refuse_activation(Reason.LOCK_HELD, f"{root.path} is held by {last.holder}")
-    elif last is None or last.token != token or last.run_id != run_id:
-        who = f": {last.holder} came after it" if last else ""
+    elif last is None or not last.held or last.token != token or last.run_id != run_id:
+        # One that gave it back, or for which somebody did after it was killed, is not woken up to act either.
+        who = f": {last.holder} came after it" if last and last.run_id != run_id else ""
         error = refuse_activation(Reason.LOCK_SUPERSEDED, f"run {run_id} no longer holds the lock of {root.path}{who}")
     if error:
         raise error

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
-from ..module_utils._errors import CacheBuildError
+from ..module_utils._errors import BuildLockHeldError, CacheActivateError, CacheBuildError
 from ..module_utils._remote_job import ConnectionLost, RemoteJob
 from ..module_utils._run import Run
 from ._companion_action import CompanionAction
@@ -24,8 +24,7 @@ def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, A
         Whether there was anything to do: a run that never had the companion's lock has left nothing there.
     """
     facts = action.facts_of(run)
-    token = facts.get("lock_token")
-    if token is None:
+    if not facts.get("lock_asked"):
         return False
     root = run.config.companion_cache_root
     run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
@@ -34,6 +33,11 @@ def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, A
         # Whole: what failed runs of other flights have left is as good as stale now, and the lock is held.
         folders.append(f"{root}/incoming")
     try:
+        token = facts.get("lock_token")
+        if facts.get("outcome") is None:
+            token = _token_still_held(action, run, token, task_vars)
+            if token is None:
+                return False
         for run_id in sorted(run_ids):
             spec = job_spec(run.config, run_id)
             if action.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
@@ -45,3 +49,22 @@ def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, A
     except (CacheBuildError, ConnectionLost) as exc:
         run.journal.record("warning", host=action.host, text=f"could not clean up on {action.host}: {exc}")
     return True
+
+
+def _token_still_held(
+    action: CompanionAction, run: Run, token: Optional[int], task_vars: Dict[str, Any]
+) -> Optional[int]:
+    """The token of a run that was stopped in mid-work; None where another run has come, or all is tidied up already.
+
+    The next run may go on with this one's build: from then on nothing of it is this run's to end. A run that was
+    stopped while it took the lock does not know its token; asking again as nobody's successor tells it.
+    """
+    lock: Dict[str, Any] = {"root": run.config.companion_cache_root, "run_id": run.run_id}
+    if token is None:
+        lock.update(state="acquired", holder=f"the end of run {run.run_id}", owner=f"the end of run {run.run_id}")
+    else:
+        lock.update(state="renewed", token=token)
+    try:
+        return int(action.module("cache_lock", lock, task_vars)["cache"]["token"])
+    except (CacheActivateError, BuildLockHeldError):
+        return None

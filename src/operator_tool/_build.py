@@ -116,6 +116,7 @@ def build_cache(
         BuildLockHeldError: another run holds the lock; no phase ran.
         UnexpectedRunError: a defect; the lock is free.
     """
+    from ._after_kill import leave_word, release_companions
     from ._progress_socket import progress_socket
     from ._runner import private_folder, run_playbook
     from ._staging import staging_root
@@ -127,26 +128,23 @@ def build_cache(
         with private_folder() as folder, progress_socket(folder, on_progress) as socket_path:
             variables = _variables(request, config, folder)
             variables.update(run_id=run_id, progress_socket=str(socket_path))
+            inventory = inventory_for(request.companion, config, folder)
+            run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
+            if not request.check:
+                leave_word(folder, run_dir=run_dir, inventory=inventory, variables=variables)
             result = run_playbook(
                 "build_cache",
                 private_dir=folder,
-                inventory=inventory_for(request.companion, config, folder),
+                inventory=inventory,
                 variables=variables,
                 check=request.check,
                 verbosity=request.verbosity,
                 on_text=on_text,
                 on_cancel=lambda: on_progress(dict(CANCELLING, run=run_id)) if on_progress else None,
             )
-            run_dir = os.path.join(os.path.abspath(config.cache_staging_root), "runs", run_id)
             if not result.finished and os.path.isdir(run_dir):
                 # The playbook was stopped in mid-work: its companions still hold the run's lock and folders.
-                (folder / "release").mkdir()
-                run_playbook(
-                    "release_companions",
-                    private_dir=folder / "release",
-                    inventory=inventory_for(request.companion, config, folder),
-                    variables=variables,
-                )
+                release_companions(folder, inventory=inventory, variables=variables)
     except SettingsError as exc:
         return _report_of(exc, run_id, request)
     if not os.path.isdir(run_dir):

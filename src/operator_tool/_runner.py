@@ -32,7 +32,8 @@ from ._worker_watch import WorkerWatch
 
 COLLECTION = "gps_denied.preflight"
 GRACE_S = 8.0
-CANCEL_S = 6
+TIDY_S = 60
+"""How long what follows a killed driver may take, where the companions do not answer."""
 PASSED_ON = (
     "HOME",
     "LANG",
@@ -76,14 +77,14 @@ def private_folder() -> Iterator[Path]:
     base = os.environ.get("XDG_RUNTIME_DIR")
     usable = base if base and os.access(base, os.W_OK) else None
     path = Path(tempfile.mkdtemp(prefix="gps-denied-", dir=usable))
-    # Whoever is killed with -9 cannot tidy up: the kernel closes its end of the pipe, and this shell does, once
-    # ansible-playbook has had the time to cancel its work on the companions.
+    # Whoever is killed with -9 cannot tidy up: the kernel closes its end of the pipe, and this shell does.
+    tidy = f'read -r line || {{ cd /; timeout -k 5 {TIDY_S} "$2" -m operator_tool._after_kill "$1"; rm -rf -- "$1"; }}'
     with subprocess.Popen(
-        ["/bin/sh", "-c", f'read -r line || {{ sleep {CANCEL_S}; rm -rf -- "$1"; }}', "sh", str(path)],
+        ["/bin/sh", "-c", tidy, "sh", str(path), sys.executable],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": os.defpath},  # the caller's may hold secrets
+        env=passed_on("PYTHONPATH"),  # the caller's may hold secrets
         start_new_session=True,
     ) as tidier:
         try:
@@ -225,9 +226,14 @@ def run_playbook(
     return result
 
 
+def passed_on(*more: str) -> dict[str, str]:
+    """What of the caller's environment others may see."""
+    return {key: os.environ[key] for key in (*PASSED_ON, *more) if key in os.environ}
+
+
 def _environment(runner_environment: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """Only what is needed: ansible-runner would hand over, and write down, everything."""
-    own = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    own = passed_on()
     own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", os.defpath)])
     for key, value in runner_environment.items():
         if (

@@ -75,6 +75,18 @@ def test_without_a_token_only_a_free_cache_may_be_changed(root: str) -> None:
     check_token(place, "run-2", None)
 
 
+def test_a_token_counts_no_longer_than_its_lock(root: str) -> None:
+    token = acquire_companion_lock(root, "run-1", "a")
+    assert release_companion_lock(root, "run-1", token)
+    with pytest.raises(CacheActivateError, match="no longer holds the lock"):
+        check_token(CacheRoot(root), "run-1", token)
+    with pytest.raises(CacheActivateError, match="no longer holds the lock"):
+        renew_companion_lock(root, "run-1", token)
+    last = read_companion_lock(CacheRoot(root))
+    assert last is not None
+    assert not last.held
+
+
 def _contend(root: str, name: str, wins: multiprocessing.Queue[str], start: str) -> None:
     while not os.path.exists(start):
         time.sleep(0.001)
