@@ -11,7 +11,7 @@ import shlex
 import time
 from typing import Any, Dict, Iterable, List, Optional
 
-from ..module_utils._build_request import inputs_id, stable_request
+from ..module_utils._build_request import for_builder, inputs_id
 from ..module_utils._companion_look import (
     CompanionFinding,
     CompanionLook,
@@ -22,7 +22,6 @@ from ..module_utils._companion_look import (
 )
 from ..module_utils._errors import CompanionNotReadyError, FailurePhase
 from ..module_utils._run import Run
-from ..module_utils._tile_plan import plan_tiles
 from ..plugin_utils._companion_action import CompanionAction
 from ..plugin_utils._zones import keep_zones
 
@@ -43,15 +42,8 @@ class ActionModule(CompanionAction):
         builder = shlex.split(config.c10_builder_command)[0]
         findings += self._held(program_findings(seen, builder=builder, rsync=self.ssh_command() is not None))
         self._check_clock(facts["clock_epoch_s"] - time.time())
-        archive = run.facts()["archive"]
-        flight = run.load_flight()
-        stable = stable_request(
-            flight=flight,
-            area=plan_tiles(flight, config)[0],
-            config=config,
-            archive_sha256=archive["sha256"],
-            builder_version=seen.builder_version(builder),
-        )
+        prepared = run.facts()
+        stable = for_builder(prepared["request_core"], version=seen.builder_version(builder))
         wanted = inputs_id(stable)
         current = facts["current"] or {}
         reason = self._reason_to_build(current, wanted)
@@ -63,7 +55,7 @@ class ActionModule(CompanionAction):
             whole = "the active cache is the one wanted, and is healthy"
             return {"companion": {"build_needed": False, "reason": whole, "findings": _as_data(findings)}}
         if not self._task.check_mode:
-            findings += self._held(room_findings(seen, archive_bytes=int(archive["size_bytes"])))
+            findings += self._held(room_findings(seen, archive_bytes=int(prepared["archive"]["size_bytes"])))
             # Where the user may make it (the embedded default); else provisioning has.
             self.command("mkdir", "-p", "--", config.companion_cache_root)
         run.journal.record("fact", phase=self.phase, host=self.host, request=stable, nonce=secrets.token_hex(16))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict
 
+from ..module_utils._build_request import stable_request
 from ..module_utils._errors import FailurePhase
 from ..module_utils._known_archives import KnownArchives
 from ..module_utils._lock import holder_is_alive
@@ -30,7 +31,7 @@ class ActionModule(PhaseAction):
     def perform(self, run: Run, arguments: Dict[str, Any], task_vars: Dict[str, Any]) -> Dict[str, Any]:
         config = run.config
         flight = run.load_flight()
-        tiles = plan_tiles(flight, config)[1]
+        area, tiles = plan_tiles(flight, config)
         source = configured_source(config)
         if self._task.check_mode:
             return {"changed": True, "tiles": {"source_id": source.id, "requested": len(tiles)}}
@@ -69,7 +70,14 @@ class ActionModule(PhaseAction):
             f"{archive.size_bytes / 1e6:.1f} MB cut in {time.monotonic() - started:.1f} s",
         )
         run.journal.record(
-            "fact", phase=self.phase, archive={"sha256": archive.sha256, "size_bytes": archive.size_bytes}, ready=True
+            "fact",
+            phase=self.phase,
+            archive={"sha256": archive.sha256, "size_bytes": archive.size_bytes},
+            # Once for all companions: the process of each would otherwise load what computes areas.
+            request_core=stable_request(
+                flight=flight, area=area, config=config, archive_sha256=archive.sha256, builder_version=None
+            ),
+            ready=True,
         )
         return {
             "changed": report.downloaded > 0,

@@ -19,7 +19,7 @@ from ._config import PreflightConfig
 from ._flight import Flight
 from ._report import to_plain
 
-__all__ = ["canonical_json", "inputs_id", "request_for_run", "stable_core", "stable_request"]
+__all__ = ["canonical_json", "for_builder", "inputs_id", "request_for_run", "stable_core", "stable_request"]
 
 REQUEST_SCHEMA_VERSION = 1
 OF_ONE_RUN = frozenset(
@@ -60,6 +60,11 @@ def stable_request(
         "settings": {},
         "builder": {"command": config.c10_builder_command, "version": builder_version},
     }
+
+
+def for_builder(stable: Mapping[str, Any], *, version: Optional[str]) -> Dict[str, Any]:
+    """The stable request, for the builder of this version on one companion."""
+    return {**stable, "builder": {**stable["builder"], "version": version}}
 
 
 def inputs_id(stable: Mapping[str, Any]) -> str:
