@@ -68,7 +68,7 @@ def test_both_ends(companion: Companion, key: Path) -> None:
     assert (sorted(here), sorted(there)) == (["lock", "satellite_provider_api_key"], ["lock", "rsync"])
     assert "held by run 1 of u on w" in there["lock"]["text"]
     assert there["rsync"]["exit_code"] == 30
-    assert there["rsync"]["hint"] == "On the companion: sudo apt-get install rsync"
+    assert "apt-get install rsync" in there["rsync"]["hint"]
 
     for check in ("satellite_provider_api_key", "lock"):
         subprocess.run(["/bin/sh", "-ec", here[check]["hint"]], check=True)
@@ -85,7 +85,7 @@ def test_a_companion_that_is_another_one_or_refuses_the_login(companion: Compani
     assert "refused the SSH login" in wrong[0]["text"]
     code, wrong = examine(companion, "--companion-user", ADMIN_USER)
     assert code == 30
-    assert any("cannot be written" in each["text"] for each in wrong)
+    assert any("not writable for this user" in each["text"] for each in wrong)
 
 
 @pytest.mark.timeout(60)

@@ -267,65 +267,46 @@ def test_the_exit_code_is_what_a_run_would_end_with(findings: list[tuple[str, st
     assert exit_code_of(found) == code
 
 
-def answer(**changes: Any) -> dict[str, Any]:
-    """What a sound companion says."""
-    cache = {
-        "root": "/var/lib/gps-denied",
-        "present": True,
-        "writable": True,
-        "current": None,
-        "lock": None,
-        "free_bytes": 10**10,
-        "free_inodes": -1,
-        "free": {"work": {"free_bytes": 10**10, "free_inodes": 10**6}},
-        "python_version": "3.8.10",
-        "machine": "aarch64",
-        "clock_epoch_s": 1000.0,
-        **{name: changes.pop(name) for name in list(changes) if name not in SAID},
-    }
-    said = {"findings": [{"check": "gpu", "level": "ok", "text": "none seen", "hint": ""}]}
-    return {**SAID, "cache": cache, "builder_said": json.dumps(said), **changes}
-
-
-SAID: dict[str, Any] = {
-    "over_ssh": True,
-    "workstation_epoch_s": 1000.0,
-    "programs": "builder /usr/local/bin/c10-builder\nrsync /usr/bin/rsync\n",
-    "builder_rc": 0,
-    "builder_said": "",
+CACHE: dict[str, Any] = {
+    "root": "/var/lib/gps-denied",
+    "current": None,
+    "lock": None,
+    "free_bytes": 10**10,
 }
-FULL = {"free_bytes": 10**6, "free_inodes": 10**6}
-BROKEN = {"generation": "1-abc", "healthy": False, "reason": "file-changed", "message": "tiles.pmtiles has changed"}
+GPU = json.dumps({"findings": [{"check": "gpu", "level": "ok", "text": "none seen", "hint": ""}]})
 FAILS = json.dumps({"findings": [{"check": "models", "level": "fail", "text": "no model", "hint": "install one"}]})
+STRANGE = json.dumps({"findings": [{"check": "x", "level": "loud", "text": "hm", "hint": "look"}]})
+BROKEN = {"generation": "1-abc", "healthy": False, "reason": "file-changed", "message": "tiles.pmtiles has changed"}
+HELD = {"holder": "run r of u on w", "run_id": "r", "token": 1}
 
 
 @pytest.mark.parametrize(
-    ("changes", "check", "level", "code", "text"),
+    ("cache", "builder", "check", "level", "code", "text"),
     [
-        ({"present": False}, "cache root", "fail", 30, "there is no /var/lib/gps-denied"),
-        ({"writable": False}, "cache root", "fail", 30, "cannot be written"),
-        ({"free": {"work": FULL}}, "disk", "fail", 30, "/var/lib/gps-denied/work has 1 MB"),
-        ({"free_bytes": 5 * 10**8}, "disk", "warn", 0, "500 MB free"),
-        ({"free_inodes": 3}, "disk", "fail", 30, "3 inodes free"),
-        ({"clock_epoch_s": 5000.0}, "clock", "fail", 30, "4000 s ahead of"),
-        (
-            {"lock": {"holder": "run r of u on w", "run_id": "r", "token": 1}},
-            "lock",
-            "warn",
-            0,
-            "held by run r of u on w",
-        ),
-        ({"current": BROKEN}, "cache", "fail", 33, "NO-GO (file-changed): tiles.pmtiles has changed"),
-        ({"programs": "builder \nrsync \n"}, "rsync", "fail", 30, "not on the PATH"),
-        ({"programs": "builder \nrsync \n"}, "builder", "fail", 30, "not on the PATH"),
-        ({"builder_rc": 124}, "builder", "warn", 0, "did not answer within 60 s"),
-        ({"builder_said": "usage: nothing"}, "builder", "warn", 0, "no doctor that could be understood"),
-        ({"builder_said": FAILS}, "builder: models", "fail", 21, "no model"),
+        ({"free_bytes": 5 * 10**8}, GPU, "room", "warn", 0, "500 MB free"),
+        ({"lock": HELD}, GPU, "lock", "warn", 0, "held by run r of u on w"),
+        ({"current": BROKEN}, GPU, "cache", "fail", 33, "NO-GO (file-changed): tiles.pmtiles has changed"),
+        ({}, "", "builder", "warn", 0, "did not answer in time"),
+        ({}, "usage: nothing", "builder", "warn", 0, "nothing that could be understood"),
+        ({}, '{"findings": [7]}', "builder", "warn", 0, "nothing that could be understood"),
+        ({}, FAILS, "builder: models", "fail", 21, "no model"),
+        ({}, STRANGE, "builder: x", "warn", 0, "hm"),
     ],
 )
-def test_what_a_companion_says_is_judged(changes: dict[str, Any], check: str, level: str, code: int, text: str) -> None:
-    assert all(each.level == "ok" for each in judge_companion("survey-01", answer()))
-    found = [each for each in judge_companion("survey-01", answer(**changes)) if each.check == check]
+def test_what_a_companion_says_is_judged(
+    cache: dict[str, Any], builder: str, check: str, level: str, code: int, text: str
+) -> None:
+    looked = [{"check": "python", "level": "ok", "text": "Python 3.8", "hint": ""}]
+    sound = judge_companion("survey-01", {"findings": looked, "cache": CACHE, "builder": GPU})
+    assert all(each.level == "ok" for each in sound)
+    answer = {"findings": looked, "cache": {**CACHE, **cache}, "builder": builder}
+    found = [each for each in judge_companion("survey-01", answer) if each.check == check]
     assert [(each.level, each.to_dict()["exit_code"]) for each in found] == [(level, code)]
     assert text in found[0].text
     assert found[0].hint
+
+
+def test_a_companion_without_a_python_is_told_by_what_was_seen() -> None:
+    looked = [{"check": "python", "level": "fail", "text": "it has Python 3.6", "hint": "Install Python 3.8"}]
+    found = list(judge_companion("survey-01", {"findings": looked, "cache": None, "builder": None}))
+    assert [(each.check, each.to_dict()["exit_code"]) for each in found] == [("python", 30)]
