@@ -126,11 +126,16 @@ class FailurePhase(str, enum.Enum):
     HINT = "hint"
 
 
+def _on_one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 class CacheBuildError(Exception):
     """Base of every recognised failure.
 
     `message` says what, where and why in one sentence; `remediation` says the next step.
     `details` holds plain JSON values for the report (file, line, host, tiles, …), never a secret.
+    Both texts may quote a file, a server or a companion: what would steer a terminal or forge a line becomes a space.
     """
 
     code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
@@ -146,11 +151,11 @@ class CacheBuildError(Exception):
         phase: Optional[FailurePhase] = None,
         details: Optional[Mapping[str, Any]] = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _on_one_line(message)
+        super().__init__(self.message)
         self.details: Dict[str, Any] = dict(details or {})
         if remediation is not None:
-            self.remediation = remediation
+            self.remediation = _on_one_line(remediation)
         if phase is not None:
             self.phase = phase
 

@@ -88,3 +88,12 @@ def test_a_name_outside_the_tree_is_no_recognised_error() -> None:
 def test_phase_aware_remediation() -> None:
     assert "Wait" in BuildLockHeldError("x").remediation
     assert BuildLockHeldError("x").phase is FailurePhase.LOCK
+
+
+@pytest.mark.parametrize("quoted", ["\x1b]0;title\x07", "a\nFAILED everything", "\r\x1b[2K", "\u202egnp.exe", "\u2028"])
+def test_what_an_error_quotes_steers_no_terminal_and_forges_no_line(quoted: str) -> None:
+    error = CacheBuildError(f"the companion said '{quoted}'", remediation=f"Ask {quoted} again.")
+    assert error.message.isprintable()
+    assert error.remediation.isprintable()
+    assert str(error) == error.message == error_from_dict(error.to_dict()).message
+    assert CacheBuildError("Übergröße: 10 °C, größer als erwartet").message == "Übergröße: 10 °C, größer als erwartet"
