@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import companions
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._build_stream import BuildStream
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import RemoteBuildError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._line_stream import stream_lines
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import (
     CommandResult,
     ConnectionLost,
@@ -38,7 +39,22 @@ RUN = "20261122T120000Z-" + secrets.token_hex(3)
 NONCE = "5eed" * 8
 LIMITS = JobLimits(link_loss_s=120.0, stall_s=60.0, poll_wait_s=2.0, retry_s=0.2)
 
-Transport = Callable[[str, "bytes | None"], CommandResult]
+
+class Transport:
+    """Commands by one way to the companion: `words`, and the command as the last of them."""
+
+    def __init__(self, words: list[str], stream_words: list[str] | None = None) -> None:
+        self._words = words
+        self._stream_words = stream_words or words
+
+    def __call__(self, command: str, data: bytes | None) -> CommandResult:
+        result = ran([*self._words, command], data)
+        if result.rc == 255:
+            raise ConnectionLost(result.stderr)
+        return result
+
+    def lines(self, command: str) -> Generator[str, None, CommandResult]:
+        return stream_lines([*self._stream_words, command], silence_s=30.0)
 
 
 def ran(words: list[str], data: bytes | None) -> CommandResult:
@@ -53,26 +69,17 @@ def over_ssh(companion: Companion, folder: Path, *, alive_s: int = 1) -> Transpo
     """As Ansible's connection: one master for all commands, which notices after a while that the link is gone."""
     options = [
         *companion.ssh_options,
-        *("-o", "ControlMaster=auto"),
         *("-o", f"ControlPath={folder}/%C"),
         *("-o", "ControlPersist=30s"),
         *("-o", f"ServerAliveInterval={alive_s}"),
         *("-o", "ServerAliveCountMax=3"),
+        f"{companion.user}@{companion.address}",
     ]
-
-    def run(command: str, data: bytes | None) -> CommandResult:
-        result = ran(["ssh", *options, f"{companion.user}@{companion.address}", command], data)
-        if result.rc == 255:
-            raise ConnectionLost(result.stderr)
-        return result
-
-    return run
+    return Transport(["ssh", "-o", "ControlMaster=auto", *options], ["ssh", "-o", "ControlMaster=no", *options])
 
 
 def as_root(companion: Companion) -> Transport:
-    return lambda command, data: ran(
-        ["podman", "--runtime", "runc", "exec", "-i", companion.container, "/bin/sh", "-c", command], data
-    )
+    return Transport(["podman", "--runtime", "runc", "exec", "-i", companion.container, "/bin/sh", "-c"])
 
 
 class Build:
@@ -96,7 +103,7 @@ class Build:
             grace_s=0.5,
             **{"timeout_s": 120.0, **more},
         )
-        self.job = RemoteJob(run, spec)
+        self.job = RemoteJob(run, spec, lines=run.lines)
         self.out = bytearray()
         self.heard = threading.Event()
         self.links: list[bool] = []
