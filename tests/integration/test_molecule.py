@@ -27,7 +27,7 @@ def ansible_home() -> Iterator[Path]:
 
 
 def test_there_is_a_scenario_for_each_promise() -> None:
-    assert SCENARIOS == ["default", "fleet", "full_disk", "landing", "provision", "reloc", "untrusted"]
+    assert SCENARIOS == ["default", "enrol", "fleet", "full_disk", "landing", "provision", "reloc", "untrusted"]
 
 
 @pytest.mark.timeout(420)
