@@ -80,8 +80,9 @@ def _answer(host: str, outcome: dict[str, Any]) -> dict[str, Any]:
     shell_complete=complete_files,
     help="Private key, or public half of an agent's or FIDO key.",
 )
+@format_option
 @reports_errors
-def sign(grant: Path, key_file: str) -> None:
+def sign(grant: Path, key_file: str, output_format: str) -> None:
     """Sign a grant's exact bytes; the signature is written beside it as GRANT.sig."""
     from ansible_collections.gps_denied.preflight.plugins.module_utils._atomic_file import write_atomically
     from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
@@ -94,7 +95,8 @@ def sign(grant: Path, key_file: str) -> None:
         write_atomically(f"{grant}.sig", sign_text(content, key_path=key_file))
     except OSError as exc:
         raise SettingsError(f"cannot sign {grant}: {exc.strerror}") from None
-    click.echo(f"{grant}.sig")
+    as_json = output_format == "json"
+    click.echo(json.dumps({"signature": f"{grant}.sig"}, indent=2) if as_json else f"{grant}.sig")
 
 
 @click.command("wheelhouse")
@@ -111,8 +113,9 @@ def sign(grant: Path, key_file: str) -> None:
 @click.option(
     "--extra", "extras", multiple=True, default=("orb", "lite0"), show_default=True, help="Parts of the builder."
 )
+@format_option
 @reports_errors
-def wheelhouse(target: Path, builder: Path, platform: str, extras: tuple[str, ...]) -> None:
+def wheelhouse(target: Path, builder: Path, platform: str, extras: tuple[str, ...], output_format: str) -> None:
     """Collect the builder and all it needs, with hashes, for companions without a network."""
     from ._wheelhouse import TargetPlatform, make_wheelhouse
 
@@ -122,4 +125,8 @@ def wheelhouse(target: Path, builder: Path, platform: str, extras: tuple[str, ..
         platform=TargetPlatform.parse(platform),
         extras=extras,
     )
+    if output_format == "json":
+        plain = {"path": str(made.path), "identity": made.identity}
+        click.echo(json.dumps({**plain, "wheels": made.wheel_count, "size_bytes": made.size_bytes}, indent=2))
+        return
     click.echo(f"{made.path}: {made.wheel_count} wheels, {made.size_bytes / 1e6:.0f} MB, identity {made.identity[:12]}")

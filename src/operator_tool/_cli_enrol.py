@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._cli_completion import complete_files
-from ._cli_options import companion, companion_options, config, reports_errors, setting_options
+from ._cli_options import companion, companion_options, config, format_option, reports_errors, setting_options
 
 if TYPE_CHECKING:
     from ._provision import RootAccess
@@ -78,6 +79,7 @@ verbose_option = click.option("-v", "--verbose", count=True, help="Show Ansible'
 @check_option
 @verbose_option
 @setting_options
+@format_option
 @reports_errors
 def provision(assignments: tuple[str, ...], **flags: Any) -> None:
     """Give companions their account, folders and builder, offline. Needs an account there that may sudo."""
@@ -90,6 +92,9 @@ def provision(assignments: tuple[str, ...], **flags: Any) -> None:
         authorized_keys=keys,
         on_text=_shown(flags["verbose"]),
     )
+    if flags["output_format"] == "json":
+        click.echo(json.dumps({"check": flags["check"], "companions": done}, indent=2))
+        return
     for name in done:
         click.echo(f"{name}: {'would be provisioned' if flags['check'] else 'provisioned'}")
 
@@ -134,6 +139,7 @@ def _public_keys(path: Path) -> list[str]:
 @check_option
 @verbose_option
 @setting_options
+@format_option
 @reports_errors
 def enrol(assignments: tuple[str, ...], **flags: Any) -> None:
     """Make a companion and this workstation trust each other: pin its host key, give it your signing keys.
@@ -149,22 +155,29 @@ def enrol(assignments: tuple[str, ...], **flags: Any) -> None:
     # All that was given is looked at before anything is changed.
     lines = signer_lines(key_paths=flags["signers"], list_path=flags["allowed_signers"] or "")
     revoked = [revoked_line(key) for key in flags["revoked"]]
+    host_key: dict[str, Any] | None = None
+    done: list[str] = []
     if flags["companion_host"]:
         if not flags["vehicle_id"]:
             raise click.UsageError("--companion-host wants --vehicle-id: the key is pinned under the vehicle's name")
-        _pin(flags, config(flags, assignments).companion_known_hosts_file)
+        host_key = _pin(flags, config(flags, assignments).companion_known_hosts_file)
     elif flags["fingerprint"] or not (lines or revoked):
         raise click.UsageError("give --companion-host, or --signer, --allowed-signers or --revoke for an inventory")
-    if not lines and not revoked:
+    if lines or revoked:
+        access = _access(flags, assignments)
+        done = install_trust(access, signers=lines, revoked=revoked, on_text=_shown(flags["verbose"]))
+    if flags["output_format"] == "json":
+        said = {"companions": done, "signers": len(lines), "revoked": len(revoked)}
+        click.echo(json.dumps({"check": flags["check"], "host_key": host_key, **said}, indent=2))
         return
-    access = _access(flags, assignments)
-    for name in install_trust(access, signers=lines, revoked=revoked, on_text=_shown(flags["verbose"])):
-        said = [f"takes grants of {len(lines)} key{'s' * (len(lines) != 1)} only"] if lines else []
-        said += [f"{len(revoked)} key{'s' * (len(revoked) != 1)} revoked"] if revoked else []
-        click.echo(f"{name}: {'dry run: ' if flags['check'] else ''}{', '.join(said)}")
+    for name in done:
+        words = [f"takes grants of {len(lines)} key{'s' * (len(lines) != 1)} only"] if lines else []
+        words += [f"{len(revoked)} key{'s' * (len(revoked) != 1)} revoked"] if revoked else []
+        click.echo(f"{name}: {'dry run: ' if flags['check'] else ''}{', '.join(words)}")
 
 
-def _pin(flags: dict[str, Any], path: str) -> None:
+def _pin(flags: dict[str, Any], path: str) -> dict[str, Any]:
+    """Pin the key that the companion offers, where it is the one that is meant; what was done."""
     from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CompanionNotTrustedError
     from ansible_collections.gps_denied.preflight.plugins.module_utils._host_keys import (
         pin_host_key,
@@ -175,17 +188,20 @@ def _pin(flags: dict[str, Any], path: str) -> None:
     vehicle_id, host, fingerprint = flags["vehicle_id"], flags["companion_host"], flags["fingerprint"]
     key = scan_host_key(host, port=flags["companion_port"])
     if fingerprint is None and key in pinned_keys(path, vehicle_id):
-        return  # confirmed once already
+        return {"fingerprint": key.fingerprint, "pinned": False, "file": path}  # confirmed once already
     if fingerprint is None:
-        click.echo(f"{vehicle_id} at {host} offers {key.fingerprint}")
+        click.echo(f"{vehicle_id} at {host} offers {key.fingerprint}", err=True)
         if not sys.stdin.isatty():
             raise CompanionNotTrustedError(
                 "nobody is there to confirm the fingerprint", remediation="Give it with --fingerprint."
             )
-        click.confirm("Is that the fingerprint on the companion's label or console?", abort=True)
+        click.confirm("Is that the fingerprint on the companion's label or console?", abort=True, err=True)
         fingerprint = key.fingerprint
-    if flags["check"]:
-        click.echo(f"{vehicle_id}: dry run: {key.fingerprint} not pinned")
-        return
-    pinned = pin_host_key(path, vehicle_id, key, fingerprint=fingerprint, replace=flags["replace"])
-    click.echo(f"{vehicle_id}: {key.fingerprint} {'pinned' if pinned else 'was pinned already'} in {path}")
+    pinned = not flags["check"] and pin_host_key(
+        path, vehicle_id, key, fingerprint=fingerprint, replace=flags["replace"]
+    )
+    if flags["output_format"] != "json":
+        done = f"{'pinned' if pinned else 'was pinned already'} in {path}"
+        dry = f"dry run: {key.fingerprint} not pinned"
+        click.echo(f"{vehicle_id}: {dry if flags['check'] else f'{key.fingerprint} {done}'}")
+    return {"fingerprint": key.fingerprint, "pinned": pinned, "file": path}

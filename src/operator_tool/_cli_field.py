@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ._field import FieldRequest
 
 
-def _request(flags: dict[str, Any], assignments: tuple[str, ...]) -> FieldRequest:
+def _request(flags: dict[str, Any], assignments: tuple[str, ...], *, vehicle_alone: bool = False) -> FieldRequest:
     from ._field import FieldRequest
 
     api_key = literal_api_key(flags) if "api_key" in flags else None
@@ -41,7 +41,7 @@ def _request(flags: dict[str, Any], assignments: tuple[str, ...]) -> FieldReques
         settings=settings(flags, assignments),
         secrets={"satellite_provider_api_key": api_key} if api_key else {},
         config_file=flags["config_file"],
-        companion=companion(flags),
+        companion=companion(flags, vehicle_alone=vehicle_alone),
         check=flags["check"],
         verbosity=max(0, flags["verbose"] - 1),
     )
@@ -117,7 +117,8 @@ def reloc(assignments: tuple[str, ...], **flags: Any) -> None:
     from . import _field
 
     where = _field.HintPlace(**place, vehicle_id=flags["vehicle_id"], for_all=flags["for_all"])
-    _perform(functools.partial(_field.give_hint, place=where), _request(flags, assignments), hint_summary, flags)
+    request = _request(flags, assignments, vehicle_alone=True)
+    _perform(functools.partial(_field.give_hint, place=where), request, hint_summary, flags)
 
 
 def hint_summary(report: HintReport) -> str:

@@ -46,6 +46,11 @@ SETTING_FLAGS = (
     ("--build-lease-s", "build_lease_s", "SECONDS", "End a build that nobody has followed for this long."),
     ("--report", "report", "PATH", "Where the report is written."),
 )
+CONTRADICTIONS = (
+    ("--tile-source", "--satellite-provider-url"),
+    ("--flights-api-base-url", "--flights-dir"),
+)
+"""Either names the same thing: given both, nobody could tell which is meant."""
 COMPLETED = {"FILE": complete_files, "PATH": complete_files, "DIR": complete_folders}
 
 
@@ -97,6 +102,10 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def settings(flags: dict[str, Any], assignments: tuple[str, ...]) -> dict[str, Any]:
     settings = {name: flags[name] for _flag, name, _metavar, _text in SETTING_FLAGS if flags.get(name) is not None}
+    given = {flag for flag, name, _metavar, _text in SETTING_FLAGS if name in settings}
+    for pair in CONTRADICTIONS:
+        if given.issuperset(pair):
+            raise click.UsageError(f"give {pair[0]} or {pair[1]}, not both")
     for assignment in assignments:
         name, separator, value = assignment.partition("=")
         if not separator:
@@ -144,12 +153,20 @@ def companion_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def companion(flags: dict[str, Any]) -> Companion | None:
-    """The companion that the flags name, or None where the inventory decides."""
+def companion(flags: dict[str, Any], *, vehicle_alone: bool = False) -> Companion | None:
+    """The companion that the flags name, or None where the inventory decides.
+
+    Args:
+        flags: what was given.
+        vehicle_alone: `--vehicle-id` names a host of the inventory where no companion is given.
+    """
     from ._build import Companion
 
+    if flags["companion_host"] and flags.get("inventory"):
+        raise click.UsageError("give --companion-host or --inventory, not both")
     if not flags["companion_host"]:
-        alone = [name for name in ("companion_user", "companion_key_file") if flags[name]]
+        names = ("companion_user", "companion_key_file", *(() if vehicle_alone else ("vehicle_id",)))
+        alone = [name for name in names if flags[name]]
         alone += ["companion_port"] if flags["companion_port"] != SSH_PORT else []
         if alone:
             flag = "--" + alone[0].replace("_", "-")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ def test_enrolment(companion: Companion, known_hosts: Path) -> None:
     assert enrol(companion, known_hosts, "--fingerprint", right).exit_code == 0
     assert known_hosts.read_text().startswith(f"{companion.name} ssh-ed25519 ")
     assert known_hosts.stat().st_mode & 0o077 == 0
+    told = json.loads(enrol(companion, known_hosts, "--fingerprint", right, "--format", "json").stdout)
+    assert told["host_key"] == {"fingerprint": right, "pinned": False, "file": str(known_hosts)}
     again = enrol(companion, known_hosts, "--fingerprint", right)
     assert (again.exit_code, "was pinned already" in again.output) == (0, True)
     companion.known_hosts_path = known_hosts

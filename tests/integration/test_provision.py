@@ -72,8 +72,9 @@ def test_the_command_provisions_and_refuses_in_words(
     house = wheelhouse_of("1.0")
     refused = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(tmp_path / "none"), *where])
     assert (refused.exit_code, "Traceback" in refused.output) == (2, False), refused.output
-    dry = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), "--check", *where])
+    dry = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), "--check", "--format", "json", *where])
     assert dry.exit_code == 0, dry.output
+    assert json.loads(dry.stdout) == {"check": True, "companions": [bare.name]}
     assert bare.run("ls -d /opt/gps-denied", check=False).stdout == ""
     done = CliRunner().invoke(cli, ["provision", "--wheelhouse", str(house.path), *where])
     assert done.exit_code == 0, done.output

@@ -109,6 +109,11 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("build-cache", "--companion-host", "a", "--companion-port", "0"), 2, "--companion-port"),
         (("build-cache", "--flight-id", "a", "--companion-port", "2222"), 2, "goes with --companion-host"),
         (("verify", "--flight-id", "a", "--companion-user", "pilot"), 2, "--companion-user goes with"),
+        (("build-cache", "--flight-id", "a", "--vehicle-id", "v"), 2, "--vehicle-id goes with"),
+        (("upload-landing", "--vehicle-id", "v"), 2, "--vehicle-id goes with"),
+        (("verify", "--companion-host", "a", "--inventory", "b"), 2, "--companion-host or --inventory, not both"),
+        (("download", "--flight-id", "a", "--tile-source", "a", "--satellite-provider-url", "b"), 2, "not both"),
+        (("plan", "--flight-id", "a", "--flights-dir", "a", "--flights-api-base-url", "b"), 2, "not both"),
         (("build-cache", "--flight-id", "a", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
         (("plan", "--flight-file", "survey.plan", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
         (("serve-flights", "none"), 2, "no folder of flights"),
@@ -137,6 +142,11 @@ def test_every_command_has_help(command: tuple[str, ...]) -> None:
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize("name", sorted(set(_cli.cli.commands) - {"completion", "flight", "serve-flights"}))
+def test_every_command_with_a_result_gives_it_as_json(name: str) -> None:
+    assert "--format [human|json]" in run(name, "--help").output
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
