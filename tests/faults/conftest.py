@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._cache_program import install_programs
+from companion_failures import DISK_BYTES, CompanionOnDisk, start_on_disk
+from companions import podman
 from power import LoopDisk
 
 
@@ -20,6 +24,23 @@ def disk(tmp_path: Path) -> Iterator[LoopDisk]:
     found = LoopDisk.create(tmp_path)
     yield found
     found.remove()
+
+
+@pytest.fixture
+def companion_on_disk(companion_image: str, tmp_path: Path) -> Iterator[CompanionOnDisk]:
+    """A provisioned companion `vehicle-01` whose cache is on a disk of its own, with an older cache current."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    disk = LoopDisk.create(folder, size_bytes=DISK_BYTES)
+    container = f"gps-denied-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        companion = start_on_disk(
+            "vehicle-01", container=container, image=companion_image, folder=tmp_path / "companions", disk=disk
+        )
+        yield companion
+    finally:
+        podman("rm", "--force", "--ignore", "--time", "0", container)
+        disk.remove()
 
 
 @pytest.fixture(scope="session")

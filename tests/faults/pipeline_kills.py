@@ -4,9 +4,10 @@
 
 """`kill -9` into the main job over SSH, and what becomes of it.
 
-A `Pipeline` is one workstation and one companion. `kill_and_run_again` begins a run, kills one of its parties at a
-moment, waits for the run's end, lets the next run make good, and tells what it saw; `faults_of` says what of that
-breaks the promise: a typed end, nothing left within `SETTLE_S`, and the same content id as a run that nobody disturbed.
+A `Pipeline` is one workstation and one companion. `kill_and_run_again` begins a run, kills one of its parties, or the
+companion itself, at a moment, waits for the run's end, lets the next run make good, and tells what it saw; `faults_of`
+says what of that breaks the promise: a typed end, nothing left within `SETTLE_S`, the old cache or the new one whole on
+the companion's disk at every moment, and the same content id as a run that nobody disturbed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import Any
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import ExitCode
 from ansible_collections.gps_denied.preflight.plugins.module_utils._journal import read_journal
-from companions import Companion, podman
+from companion_failures import FAILURES, CompanionOnDisk
+from companions import podman
+from invariants import companion_faults, run_faults, store_faults
 
 ROOT = Path(__file__).parents[2]
 FLIGHT = ROOT / "examples" / "flights" / "bali-survey.plan"
@@ -47,6 +50,7 @@ PARTIES = {
     "rsync": ("sync",),
     "supervisor": ("build",),
     "builder": ("build",),
+    **dict.fromkeys(FAILURES, WORKSTATION_PHASES + COMPANION_PHASES),
 }
 """Each party to a run with the phases in which it lives."""
 
@@ -88,8 +92,9 @@ class Outcome:
     phases: list[str]
     ended: Ended
     left_soon: list[str]
-    again: Ended
-    left_at_the_end: list[str]
+    violations: list[str]
+    again: Ended | None = None
+    left_at_the_end: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -103,12 +108,12 @@ class Pipeline:
     """The main job as an operator gives it: one command line, one companion, a staging root of its own.
 
     Args:
-        companion: A provisioned companion, used by nobody else.
+        companion: A provisioned companion on a disk of its own, used by nobody else.
         folder: For the staging root, the temporary files and the settings; used by nobody else.
         settings: More settings of `operator-tool`.
     """
 
-    def __init__(self, companion: Companion, folder: Path, *, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, companion: CompanionOnDisk, folder: Path, *, settings: Mapping[str, Any] | None = None) -> None:
         self.companion = companion
         self.folder = folder
         self.staging = folder / "staging"
@@ -134,8 +139,12 @@ class Pipeline:
             "camera_agl_m": 60,
             **(settings or {}),
         }
-        self._init = int(podman("inspect", "--format", "{{.State.Pid}}", companion.container).stdout)
+        self._init = self._find_init()
         self._there_before = set(self._files_there())
+        self._runs_before: set[Path] = set()
+
+    def _find_init(self) -> int:
+        return int(podman("inspect", "--format", "{{.State.Pid}}", self.companion.container).stdout)
 
     @property
     def command(self) -> list[str]:
@@ -145,13 +154,14 @@ class Pipeline:
         return words
 
     def reset(self) -> None:
-        """As before the first run: nothing staged, nothing on the companion."""
+        """As before the first run: nothing staged, and on the companion the cache of a flight before."""
         for path in (self.staging, self.temporary, self.folder / "home"):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
         self.companion.reset_cache()
 
     def begin(self) -> subprocess.Popen[bytes]:
+        self._runs_before = set(self.staging.glob("runs/*"))
         with (self.folder / "errors").open("wb") as errors:
             return subprocess.Popen(
                 self.command,
@@ -188,7 +198,7 @@ class Pipeline:
 
     def phases(self) -> list[str]:
         """The phases that the newest run has begun."""
-        runs = sorted(self.staging.glob("runs/*"))
+        runs = sorted(set(self.staging.glob("runs/*")) - self._runs_before)
         entries = read_journal(str(runs[-1])) if runs else []
         return [str(entry["phase"]) for entry in entries if entry["kind"] == "start" and entry["phase"]]
 
@@ -258,12 +268,19 @@ class Pipeline:
         while driver.poll() is None and time.monotonic() < began + kill.after_s:
             time.sleep(LOOK_EVERY_S)
         pids: list[int] = []
+        if kill.party in FAILURES:
+            return self.companion.fail(kill.party) if driver.poll() is None else []
         while driver.poll() is None and not pids:
             for pid in self.find(kill.party, driver.pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     pids.append(pid)
         return pids
+
+    def boot_again(self) -> None:
+        """Switch the companion on after its failure."""
+        self.companion.start()
+        self._init = self._find_init()
 
     # --- what is left -----------------------------------------------------------------------------------------------
 
@@ -294,10 +311,9 @@ class Pipeline:
 
     def _files_there(self) -> list[str]:
         """What lies in the cache root (from `.` on) and in the places for temporary files, a line each."""
-        libraries = r"\( -name .cache -o -path /tmp/.ses \) -prune"  # The builder's libraries keep files of their own.
-        script = (
-            f"cd {self.companion.cache_root} && find . /tmp /var/tmp /home /dev/shm -mindepth 1 {libraries} -o -print"
-        )
+        # The builder's libraries and systemd keep files of their own.
+        others = r"\( -name .cache -o -path /tmp/.ses -o -name 'systemd-private-*' \) -prune"
+        script = f"cd {self.companion.cache_root} && find . /tmp /var/tmp /home /dev/shm -mindepth 1 {others} -o -print"
         return self.companion.exec_root(script).stdout.splitlines()
 
     def settled(self, what: Callable[[], list[str]], within_s: float = SETTLE_S) -> list[str]:
@@ -313,11 +329,22 @@ class Pipeline:
 def kill_and_run_again(pipeline: Pipeline, kill: Kill) -> Outcome:
     """One run with a kill in it, from nothing, and the next run."""
     pipeline.reset()
+    outcome = disturb(pipeline, kill)
+    make_good(pipeline, outcome)
+    return outcome
+
+
+def disturb(pipeline: Pipeline, kill: Kill) -> Outcome:
+    """One run with a kill in it, on what runs before it left; a companion that failed boots while the run goes on."""
     began = time.monotonic()
     driver = pipeline.begin()
     killed = pipeline.kill(driver, kill)
     phases = pipeline.phases()
     killed_at = time.monotonic()
+    violations = []
+    if killed and kill.party in FAILURES:
+        violations = companion_faults(pipeline.companion.cache)
+        pipeline.boot_again()
     ended = pipeline.end(driver)
     ended_at = time.monotonic()
     cancelled = bool(killed) and kill.party in ("driver", "ansible-playbook") and phases[-1:] == ["build"]
@@ -325,16 +352,38 @@ def kill_and_run_again(pipeline: Pipeline, kill: Kill) -> Outcome:
         lambda: pipeline.left_running() + _private(pipeline) + (pipeline.left_of_the_build() if cancelled else [])
     )
     settled_at = time.monotonic()
-    again = pipeline.run()
-    again_at = time.monotonic()
-    left = pipeline.settled(lambda: pipeline.left_running() + pipeline.left_on_disk())
+    violations += companion_faults(pipeline.companion.cache, acknowledged=_acknowledged(pipeline, ended))
+    if ended.report is not None:  # The staging root's own temporary files are the next run's to remove.
+        found = run_faults(pipeline.staging, ended.status, ended.report, ended.errors)
+        violations += [fault for fault in found if not fault.startswith("I9: ")]
     seconds = {
         "until the kill": killed_at - began,
         "until the end": ended_at - killed_at,
-        "until nothing was left": settled_at - killed_at,
-        "run again": again_at - settled_at,
+        "until nothing was left": settled_at - ended_at,
     }
-    return Outcome(kill, killed, phases, ended, left_soon, again, left, seconds)
+    return Outcome(kill, killed, phases, ended, left_soon, violations, seconds=seconds)
+
+
+def make_good(pipeline: Pipeline, outcome: Outcome) -> None:
+    """Let the next run converge, and note in the outcome what became of it."""
+    began = time.monotonic()
+    again = pipeline.run()
+    outcome.seconds["run again"] = time.monotonic() - began
+    outcome.again = again
+    outcome.left_at_the_end = pipeline.settled(lambda: pipeline.left_running() + pipeline.left_on_disk())
+    found = companion_faults(
+        pipeline.companion.cache, acknowledged=_acknowledged(pipeline, again), at_rest=again.status == ExitCode.SUCCESS
+    )
+    found += store_faults(pipeline.staging / "tiles")
+    outcome.violations += found + run_faults(pipeline.staging, again.status, again.report, again.errors)
+
+
+def _acknowledged(pipeline: Pipeline, ended: Ended) -> str | None:
+    """The generation whose activation a run has told as done: the current one, if it is the run's, or one not there."""
+    if ended.status != ExitCode.SUCCESS or ended.content_id is None:
+        return None
+    current = pipeline.companion.current
+    return current if current and current.endswith(ended.content_id[:12]) else f"99999999-{ended.content_id[:12]}"
 
 
 def faults_of(outcome: Outcome, content_id: str) -> list[str]:
@@ -350,7 +399,8 @@ def faults_of(outcome: Outcome, content_id: str) -> list[str]:
     if ended.status == ExitCode.SUCCESS and ended.content_id != content_id:
         found.append(f"the killed run made another cache, {ended.content_id}")
     found += [f"left {SETTLE_S:.0f} s after the end: {item}" for item in outcome.left_soon]
-    if again.status != ExitCode.SUCCESS or again.content_id != content_id:
+    found += outcome.violations
+    if again is not None and (again.status != ExitCode.SUCCESS or again.content_id != content_id):
         found.append(f"the next run ended with {again.status} and {again.content_id}: {again.errors}")
     found += [f"left at the end: {item}" for item in outcome.left_at_the_end]
     return found

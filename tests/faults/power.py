@@ -54,7 +54,7 @@ class LoopDisk:
     options: str = "defaults"
 
     @classmethod
-    def create(cls, folder: Path) -> LoopDisk:
+    def create(cls, folder: Path, *, size_bytes: int = IMAGE_BYTES) -> LoopDisk:
         """Make the image, attach it and mount it.
 
         Raises:
@@ -68,7 +68,7 @@ class LoopDisk:
             raise RuntimeError(f"power cuts need root, a loop device, e2fsprogs and util-linux: {reason}")
         image = folder / "disk.img"
         with image.open("wb") as stream:
-            stream.truncate(IMAGE_BYTES)
+            stream.truncate(size_bytes)
         eager = "lazy_itable_init=0,lazy_journal_init=0"
         _run("/usr/sbin/mkfs.ext4", "-q", "-F", "-m", "0", "-E", eager, str(image))
         found = cls(_run("/usr/sbin/losetup", "--find", "--show", str(image)).strip(), folder / "mnt")

@@ -2,22 +2,39 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`kill -9` of every party to the main job over SSH, in every phase; then the next run makes good."""
+"""`kill -9` of every party to the main job over SSH, and of the companion, in every phase; the next run makes good."""
 
 from __future__ import annotations
 
 import dataclasses
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from companions import Companion
-from pipeline_kills import Ended, Kill, Outcome, Pipeline, faults_of, kill_and_run_again, matrix
+from companion_failures import FAILURES, CompanionOnDisk
+from pipeline_kills import (
+    PARTIES,
+    Ended,
+    Kill,
+    Outcome,
+    Pipeline,
+    disturb,
+    faults_of,
+    kill_and_run_again,
+    make_good,
+    matrix,
+)
 
-FEW = (Kill("driver", "build", 0.5), Kill("ansible-playbook", "build", 0.5), Kill("supervisor", "build", 0.5))
-"""For every day; they come one after the other on one companion."""
+FEW = (
+    Kill("driver", "build", 0.5),
+    Kill("ansible-playbook", "build", 0.5),
+    Kill("supervisor", "build", 0.5),
+    Kill("container", "build", 0.2),
+    Kill("power", "activate"),
+)
+"""For every day: each comes upon what the one before has left; the power goes last, as an activation may be done."""
 
 
 def assert_converges(pipeline: Pipeline, kills: list[Kill]) -> None:
@@ -36,22 +53,53 @@ def assert_converges(pipeline: Pipeline, kills: list[Kill]) -> None:
 
 
 @pytest.fixture
-def pipeline(companion: Companion) -> Iterator[Pipeline]:
+def pipeline(companion_on_disk: CompanionOnDisk) -> Iterator[Pipeline]:
     with tempfile.TemporaryDirectory(
         prefix="kills-"
     ) as folder:  # ssh's own socket in there has room for few characters.
-        yield Pipeline(companion, Path(folder))
+        yield Pipeline(companion_on_disk, Path(folder))
 
 
 @pytest.mark.timeout(400)
 def test_a_few_kills_end_typed_leave_nothing_and_converge(pipeline: Pipeline) -> None:
-    assert_converges(pipeline, list(FEW))
+    pipeline.reset()
+    undisturbed = pipeline.run()
+    assert undisturbed.status == 0, undisturbed.errors
+    pipeline.reset()
+    outcomes = [disturb(pipeline, kill) for kill in FEW]
+    make_good(pipeline, outcomes[-1])
+    for outcome in outcomes:
+        assert faults_of(outcome, str(undisturbed.content_id)) == [], outcome
+    assert all(outcome.killed for outcome in outcomes), "a kill hit nobody"
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("after_s", [0.0, 0.4])
-def test_every_party_may_be_killed_in_every_phase(pipeline: Pipeline, after_s: float) -> None:
-    assert_converges(pipeline, matrix((after_s,)))
+@pytest.mark.parametrize("party", sorted(PARTIES))
+def test_every_party_may_fail_in_every_phase(
+    pipeline: Pipeline, party: str, after_s: float, record_property: Callable[[str, object], None]
+) -> None:
+    kills = [kill for kill in matrix((after_s,)) if kill.party == party]
+    assert_converges(pipeline, kills)
+    record_property("phases", len(kills))
+
+
+def test_a_power_cut_loses_what_was_not_flushed_and_a_kill_does_not(companion_on_disk: CompanionOnDisk) -> None:
+    """Positive control of the failures themselves; and the companion has its address again after each."""
+    old = companion_on_disk.current
+    address = companion_on_disk.address
+    for how in FAILURES:
+        script = 'cd "$1" && echo kept >kept && sync kept . && echo lost >lost'
+        companion_on_disk.exec_root(f"set -- {companion_on_disk.cache_root}; {script}")
+        assert len(companion_on_disk.fail(how)) == 1
+        there = {path.name for path in companion_on_disk.cache.iterdir()}
+        assert ("kept" in there, "lost" in there) == (True, how != "power"), how
+        companion_on_disk.start()
+        assert companion_on_disk.address == address
+        assert companion_on_disk.run(f"cat {companion_on_disk.cache_root}/kept").stdout == "kept\n"
+        companion_on_disk.reset_cache()
+    assert old is not None
+    assert companion_on_disk.current == old
 
 
 def test_what_breaks_the_promise_is_convicted(pipeline: Pipeline) -> None:
@@ -64,7 +112,7 @@ def test_what_breaks_the_promise_is_convicted(pipeline: Pipeline) -> None:
         f"mkdir -p {root}/work/20260101T000000Z-000000 && touch {root}/x.tmp.1 /tmp/payload.py"
     )
     pipeline.companion.exec_root(
-        f"mkdir {root}/jobs && cp /bin/sleep {root}/jobs/c10-builder && ({root}/jobs/c10-builder 300 >/dev/null 2>&1 &)"
+        f"mkdir -p {root}/jobs && cp /bin/sleep {root}/jobs/c10-builder && ({root}/jobs/c10-builder 300 >/dev/null 2>&1 &)"
     )
     (pipeline.staging / ".part.tmp").touch()
     assert len(pipeline.left_on_disk()) == 5
@@ -73,7 +121,7 @@ def test_what_breaks_the_promise_is_convicted(pipeline: Pipeline) -> None:
     good = Ended(0, {"outcome": "success", "companions": [{"cache": {"content_id": "c0"}}]})
     failed = Ended(21, {"outcome": "failure", "companions": []})
     killed = Ended(-signal.SIGKILL, None)
-    promised = Outcome(Kill("driver", "build"), [1], ["build"], killed, [], good, [])
+    promised = Outcome(Kill("driver", "build"), [1], ["build"], killed, [], [], good)
     assert faults_of(promised, "c0") == []
     assert faults_of(dataclasses.replace(promised, ended=failed), "c0") == []
     for broken in (
@@ -81,6 +129,7 @@ def test_what_breaks_the_promise_is_convicted(pipeline: Pipeline) -> None:
         dataclasses.replace(promised, ended=Ended(21, None)),
         dataclasses.replace(promised, ended=Ended(0, {"outcome": "failure", "companions": []})),
         dataclasses.replace(promised, left_soon=["a process"]),
+        dataclasses.replace(promised, violations=["I2: the current cache is gone"]),
         dataclasses.replace(promised, again=failed),
         dataclasses.replace(promised, left_at_the_end=["a file"]),
     ):
