@@ -58,6 +58,7 @@ STEPS = (
     Step(".venv/bin/operator-tool flight show examples/flights/bali-inspection.waypoints", "tiles"),
     Step(".venv/bin/operator-tool flight show --format json examples/flights/bali-survey.plan", '"takeoff_origin"'),
     Step(".venv/bin/operator-tool flight show mission.plan", "tiles"),
+    Step(".venv/bin/operator-tool plan --flight-file mission.plan --html plan.html", "plan for flight mission"),
     Step(".venv/bin/operator-tool completion bash", "complete"),
     Step(".venv/bin/operator-tool report last --html run.html --png run.png", "run.png"),
     Step(
@@ -92,6 +93,7 @@ STEPS = (
 COMPANION = "on a companion: run by the tests of the cache program and of the check at take-off"
 INTERNET = "fetches wheels from the internet"
 ENROL = "wants an SSH companion at that address"
+IMAGE = "wants a base image from a registry; what needs none is run by the test of the execution environment"
 PROVISION = "wants a bare companion: the scenario of provisioning runs it"
 FLEET = "wants several companions: the scenario of a fleet runs it"
 LANDING = "wants a provider and vehicles: run by the tests of the landing, and by their scenario"
@@ -131,9 +133,15 @@ NOT_RUN = {
     "ssh-keygen -t ed25519 -f ~/.ssh/gps-denied-grant": "asks for a passphrase",
     "cat /run/gps-denied/valid-until": COMPANION,
     "operator-tool wheelhouse wheelhouse/aarch64-cp310 --builder builder --platform aarch64-cp310": INTERNET,
-    "ssh-keyscan -t ed25519 192.168.55.1 | sed 's/^[^ ]*/survey-03/' > survey-03.key": PROVISION,
-    "ssh-keygen -l -f survey-03.key": PROVISION,
-    "cat survey-03.key >> ~/.config/gps-denied/known_hosts": PROVISION,
+    "operator-tool enrol --companion-host 192.168.55.1 --vehicle-id survey-03 --fingerprint SHA256:…": ENROL,
+    "operator-tool provision --wheelhouse wheelhouse/aarch64-cp310 --companion-host 192.168.55.1 --vehicle-id survey-03"
+    " --companion-user pilot --ask-become-pass --authorized-keys ~/.ssh/gps-denied.pub": PROVISION,
+    "ansible-galaxy collection build --output-path dist": "builds into the checkout: the tests of packaging build it",
+    "ansible-builder build --tag gps-denied-preflight": IMAGE,
+    "ansible-navigator run gps_denied.preflight.build_cache --mode stdout"
+    " --execution-environment-image gps-denied-preflight"
+    " --execution-environment-volume-mounts /srv/gps-denied:/srv/gps-denied:Z"
+    " -i fleet.yml --forks 16 -e config_file=/srv/gps-denied/operator-tool.toml -e flight_id=survey-12": IMAGE,
     "ansible-playbook gps_denied.preflight.provision_companion -i fleet.yml -u pilot --ask-become-pass"
     " -e companion_provision_wheelhouse=wheelhouse/aarch64-cp310"
     """ -e '{"companion_provision_authorized_keys": ["ssh-ed25519 AAAA… operator"]}'""": PROVISION,

@@ -91,6 +91,9 @@ def test_a_newer_builder_takes_the_place_of_the_old_and_a_tampered_one_does_not(
     first, second = wheelhouse_of("1.0"), wheelhouse_of("2.0")
     provision([bare], wheelhouse=first.path, folder=tmp_path)
     assert bare.run("c10-builder").stdout == "builder 1.0\n"
+    assert bare.run("ls /var/lib/systemd/linger", check=False).stdout == ""
+    # As where libpam-systemd is installed: from then on the account's builds are units of its own manager.
+    bare.exec_root("mkdir -p /usr/lib/machine/security && touch /usr/lib/machine/security/pam_systemd.so")
 
     tampered = tmp_path / "tampered"
     shutil.copytree(second.path, tampered)
@@ -102,6 +105,7 @@ def test_a_newer_builder_takes_the_place_of_the_old_and_a_tampered_one_does_not(
 
     said = provision([bare], wheelhouse=second.path, folder=tmp_path)
     assert "failed=0" in said
+    assert bare.run("ls /var/lib/systemd/linger").stdout == "gps-denied\n"
     assert bare.run("c10-builder").stdout == "builder 2.0\n"
     assert bare.run("ls /opt/gps-denied /opt/gps-denied/builders").stdout.split() == [
         "/opt/gps-denied:",
