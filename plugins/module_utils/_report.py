@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ._errors import CacheBuildError
+from ._errors import SettingsError
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -258,16 +258,24 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
 
 
 def report_from_dict(data: Any) -> CacheBuildReport:
-    """The report that `to_dict` wrote."""
+    """The report that `to_dict` wrote.
+
+    Raises:
+        SettingsError: it is of another schema, or no report at all.
+    """
     version = data.get("schema_version") if isinstance(data, Mapping) else None
+    if version is None:
+        raise SettingsError(
+            "this is no report: it has no schema version", remediation="Give the report of a build, or the id of a run."
+        )
     if version != SCHEMA_VERSION:
-        raise CacheBuildError(
+        raise SettingsError(
             f"this report has schema version {version!r}, and this release reads version {SCHEMA_VERSION}",
             remediation="Read it with the release that wrote it, or run again.",
         )
     try:
         return from_plain(CacheBuildReport, data)
     except ValueError as exc:
-        raise CacheBuildError(
+        raise SettingsError(
             f"this is not a CacheBuildReport: {exc}", remediation="Run again for a new report."
         ) from None

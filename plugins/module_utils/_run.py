@@ -161,15 +161,20 @@ def store_report(run: Run, report: Mapping[str, Any]) -> None:
     """Write a report, of whatever kind, to the run's place for it.
 
     Raises:
-        SettingsError: it cannot be written there; it then lies in the run's folder.
+        SettingsError: it cannot be written there; it then lies in the run's folder, where that takes it.
     """
     content = (json.dumps(report, indent=2) + "\n").encode()
     try:
         os.makedirs(os.path.dirname(os.path.abspath(run.report_path)), exist_ok=True)
         write_atomically(run.report_path, content)
     except OSError as exc:
-        write_atomically(run.path("report.json"), content)
+        where = f"it is in {run.path('report.json')}"
+        try:
+            write_atomically(run.path("report.json"), content)
+        except OSError as also:
+            where = f"nor to {run.run_dir}: {also.strerror}"
         raise SettingsError(
-            f"cannot write the report to {run.report_path}: {exc.strerror}; it is in {run.path('report.json')}",
-            remediation="Choose another --report path; what was done is not affected.",
+            f"cannot write the report to {run.report_path}: {exc.strerror}; {where}",
+            remediation=f"Free some space, or choose another --report path. What was done is not affected, and "
+            f"`operator-tool report {run.run_id}` shows it.",
         ) from None

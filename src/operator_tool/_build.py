@@ -119,12 +119,13 @@ def build_cache(
     from ._after_kill import leave_word, release_companions
     from ._progress_socket import progress_socket
     from ._runner import private_folder, run_playbook
-    from ._staging import staging_root
+    from ._staging import check_report_place, staging_root
 
     run_id = new_run_id()
     try:
         config = load_config(request.settings, config_file=request.config_file)
         staging_root(config)
+        check_report_place(config)
         with private_folder() as folder, progress_socket(folder, on_progress) as socket_path:
             variables = _variables(request, config, folder)
             variables.update(run_id=run_id, progress_socket=str(socket_path))

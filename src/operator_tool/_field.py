@@ -71,9 +71,11 @@ def _run(
 ) -> Any:
     from ._progress_socket import progress_socket
     from ._runner import private_folder, run_playbook
+    from ._staging import check_report_place
 
     run_id = new_run_id()
     config = load_config(request.settings, config_file=request.config_file)
+    check_report_place(config)
     with private_folder() as folder, progress_socket(folder, on_progress) as socket_path:
         result = run_playbook(
             playbook,

@@ -94,7 +94,7 @@ def plan_page(plan: Mapping[str, Any], flight: Flight, area: Mapping[str, Any]) 
         headline=f"Plan of flight {name}",
         subtitle="Nothing has been downloaded but a small sample.",
         remarks=tuple(plan["flight"]["warnings"]),
-        note='<p class="soft">The tiles are not here yet; the map shows the route and the area alone.</p>',
+        note='<p class="soft">A plan shows the route and the area alone; the page of the run shows the imagery.</p>',
         sections="\n".join(sections),
         data=_map_data(MapView(flight=flight, area=dict(area)), None),
     )

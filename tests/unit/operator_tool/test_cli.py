@@ -105,6 +105,8 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("plan", "--flight-file", "survey.plan", "--staging-root", "/proc/x"), 2, "the staging root /proc/x cannot"),
         (("download", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "--staging-root"),
         (("build-cache", "--flight-file", "survey.plan", "--staging-root", "/dev/null/x"), 2, "cannot be used"),
+        (("build-cache", "--flight-file", "survey.plan", "--report", "/proc/x/a"), 2, "nothing was done yet"),
+        (("upload-landing", "--report", "."), 2, "Is a directory"),
         (("plan", "--flight-file", "survey.plan", "--out", "/proc/x"), 2, "cannot write the plan"),
         (("build-cache", "--companion-host", "a", "--companion-port", "0"), 2, "--companion-port"),
         (("build-cache", "--flight-id", "a", "--companion-port", "2222"), 2, "goes with --companion-host"),
