@@ -26,7 +26,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RESULTS] = {}
-    if config.getoption("--soak-results"):
+    # Of several processes only the one that hears of every test writes.
+    if config.getoption("--soak-results") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Recorder(config.stash[RESULTS], commit()), "soak-recorder")
 
 

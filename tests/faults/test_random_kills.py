@@ -66,7 +66,7 @@ class LocalPipeline:
             "inventory": INVENTORY,
             "flight_bbox_buffer_m": 20,
             "takeoff_radius_m": 20,
-            "zooms": "18-19",
+            "zooms": "18",
             "camera_agl_m": 60,
         }
         command = [sys.executable, "-m", "operator_tool", "build-cache", "--format", "json"]
@@ -128,7 +128,7 @@ def content_of(report: dict[str, Any] | None) -> str | None:
 def converge(pipeline: LocalPipeline, kills: int, *, seed: int) -> Counter[str]:
     """Kill so many times, one of the run's processes or all of them at once; what was hit and how the runs ended.
 
-    After each kill the next run is killed as well, with chances of two in three; a run that is let be must end well,
+    After each kill the next run is killed as well, with chances of three in four; a run that is let be must end well,
     with the content of a run that was never disturbed and nothing left over.
     """
     chance = random.Random(seed)
@@ -157,7 +157,7 @@ def converge(pipeline: LocalPipeline, kills: int, *, seed: int) -> Counter[str]:
         faults = run_faults(pipeline.staging, status, report, said) if status != ExitCode.LOCK_HELD else []
         faults = [fault for fault in faults if not fault.startswith("I9: ")]
         assert faults + companion_faults(pipeline.companion) == [], where
-        if seen["kills"] < kills and chance.random() < 2 / 3:
+        if seen["kills"] < kills and chance.random() < 3 / 4:
             continue
         status, report, said = pipeline.end(pipeline.begin())
         where = f"the run after kill {seen['kills']} with seed {seed}: {status} {report} {said}"
