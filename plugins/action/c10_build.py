@@ -77,7 +77,7 @@ class ActionModule(CompanionAction):
                 )
             except BuildCancelledError:
                 # Whoever cancelled may be dead already, and the playbook's own clean-up with it.
-                clean_up_companion(self, run, task_vars)
+                clean_up_companion(self, run, task_vars, still_at_work=True)
                 raise
             stream.feed(out.close())
             stream.feed_people(err.close())

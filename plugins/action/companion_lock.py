@@ -34,7 +34,7 @@ class ActionModule(CompanionAction):
             "owner": run.workstation_id,
             "state": "acquired",
         }
-        run.journal.record("fact", phase=self.phase, host=self.host, lock_asked=True)
+        run.journal.record("fact", phase=self.phase, host=self.host, lock_asked=True, lock_released=False)
         token = self.module("cache_lock", lock, task_vars)["cache"]["token"]
         run.journal.record("fact", phase=self.phase, host=self.host, lock_token=token)
         adopted = self._take_over(run, task_vars)

@@ -17,14 +17,19 @@ from ._job_spec import job_spec
 __all__ = ["clean_up_companion"]
 
 
-def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, Any]) -> bool:
+def clean_up_companion(
+    action: CompanionAction, run: Run, task_vars: Dict[str, Any], *, still_at_work: bool = False
+) -> bool:
     """Best effort: a companion that has gone away is not made to fail twice; its next run clears the same folders.
+
+    Args:
+        still_at_work: the run has not been stopped before, so that the lock is its own.
 
     Returns:
         Whether there was anything to do: a run that never had the companion's lock has left nothing there.
     """
     facts = action.facts_of(run)
-    if not facts.get("lock_asked"):
+    if not facts.get("lock_asked") or facts.get("lock_released"):
         return False
     root = run.config.companion_cache_root
     run_ids = {run.run_id, str(facts.get("job_run_id") or run.run_id)}
@@ -34,7 +39,7 @@ def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, A
         folders.append(f"{root}/incoming")
     try:
         token = facts.get("lock_token")
-        if facts.get("outcome") is None:
+        if facts.get("outcome") is None and not still_at_work:
             token = _token_still_held(action, run, token, task_vars)
             if token is None:
                 return False
@@ -46,6 +51,7 @@ def clean_up_companion(action: CompanionAction, run: Run, task_vars: Dict[str, A
         action.command("rm", "-rf", "--", *folders)
         lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
         action.module("cache_lock", lock, task_vars)
+        run.journal.record("fact", host=action.host, lock_released=True)
     except (CacheBuildError, ConnectionLost) as exc:
         run.journal.record("warning", host=action.host, text=f"could not clean up on {action.host}: {exc}")
     return True

@@ -76,6 +76,21 @@ def end_playbooks(folder: Path, *, within_s: float) -> None:
                     select.select([handle], [], [], max(0.1, deadline - time.monotonic()))
 
 
+def holds_companions(run_dir: str) -> bool:
+    """Whether the run may have left something on a companion: its locks are asked for first and given back last."""
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CacheBuildError
+    from ansible_collections.gps_denied.preflight.plugins.module_utils._run import open_run
+
+    if not os.path.isdir(run_dir):
+        return False
+    try:
+        run = open_run(run_dir)
+        of_hosts = [run.facts(host=str(host)) for host in run.facts().get("companions") or ()]
+    except (CacheBuildError, OSError, ValueError):
+        return True
+    return any(facts.get("lock_asked") and not facts.get("lock_released") for facts in of_hosts)
+
+
 @contextlib.contextmanager
 def _cancelled_after(limit_s: float) -> Iterator[None]:
     """SIGTERM for this process after a while: the adapter to Ansible takes it as the wish to cancel."""
@@ -95,7 +110,7 @@ def _main() -> None:
         word = json.loads((folder / WORD_FILE).read_bytes())
     except (OSError, ValueError):
         return
-    if not os.path.isdir(word["run_dir"]):
+    if not holds_companions(word["run_dir"]):
         return
     with _cancelled_after(RELEASE_S):
         release_companions(folder, inventory=word["inventory"], variables=word["variables"])

@@ -18,6 +18,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from companions import Companion
 from pipeline_kills import Kill, Pipeline
 
+from operator_tool._runner import TIDY_S
+
 
 @pytest.fixture
 def workstations(companion: Companion) -> Iterator[tuple[Pipeline, Pipeline]]:
@@ -51,13 +53,10 @@ def shells_of(driver: subprocess.Popen[bytes]) -> list[int]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("phase", ["companion_bringup", "sync", "activate"])
-def test_another_workstation_gets_the_companion_within_ten_seconds(
-    workstations: tuple[Pipeline, Pipeline], phase: str
-) -> None:
+def test_another_workstation_gets_the_companion(workstations: tuple[Pipeline, Pipeline], phase: str) -> None:
     one, two = workstations
     killed_in(one, phase)
-    assert one.settled(one.left_of_the_build) == []
-    assert one.settled(one.left_running) == []
+    assert one.settled(lambda: one.left_of_the_build() + one.left_running(), within_s=TIDY_S) == []
     if phase == "activate":
         assert two.run().status == ExitCode.SUCCESS
 
