@@ -111,8 +111,9 @@ def test_what_breaks_the_promise_is_convicted(pipeline: Pipeline) -> None:
     pipeline.companion.exec_root(
         f"mkdir -p {root}/work/20260101T000000Z-000000 && touch {root}/x.tmp.1 /tmp/payload.py"
     )
+    builder = f"{root}/jobs/c10-builder"
     pipeline.companion.exec_root(
-        f"mkdir -p {root}/jobs && cp /bin/sleep {root}/jobs/c10-builder && ({root}/jobs/c10-builder 300 >/dev/null 2>&1 &)"
+        f"mkdir -p {root}/jobs && cp /bin/sleep {builder} && ({builder} 300 >/dev/null 2>&1 &)"
     )
     (pipeline.staging / ".part.tmp").touch()
     assert len(pipeline.left_on_disk()) == 5
