@@ -39,6 +39,9 @@ SIGN_TIMEOUT_S = 120.0
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 _ED25519 = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com")
 _ED25519_ORDER = 2**252 + 27742317777372353535851937790883648493
+_ED25519_PRIME = 2**255 - 19
+_ED25519_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_ED25519_SMALL = {0, 1, _ED25519_PRIME - 1, _ED25519_ORDER_8, _ED25519_PRIME - _ED25519_ORDER_8}
 _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
 _SSH_TIME = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?(Z?)", re.ASCII)
 
@@ -78,7 +81,7 @@ class SshSignature:
             algorithm, rest = _take(rest)
             signature, rest = _take(rest)
             key_type = _take(key_blob)[0].decode("ascii")
-            if key_type in _ED25519 and not _is_canonical(signature):
+            if key_type in _ED25519 and not (_is_canonical(signature) and _is_sound_key(key_blob)):
                 raise error
             if rest or reserved or algorithm not in (b"sha256", b"sha512") or not signature:
                 raise error
@@ -98,6 +101,16 @@ def _is_canonical(signature: bytes) -> bool:
     """Whether the number S is below the group's order (RFC 8032, 5.1.7), which OpenSSH itself does not ask."""
     raw = _take(_take(signature)[1])[0]
     return len(raw) == 64 and int.from_bytes(raw[32:], "little") < _ED25519_ORDER
+
+
+def _is_sound_key(key_blob: bytes) -> bool:
+    """Whether a key is a point written in the one way (RFC 8032, 5.1.3), and none of the eight of small order.
+
+    OpenSSH asks neither, and a key of small order fits signatures that nobody made.
+    """
+    raw = _take(_take(key_blob)[1])[0]
+    y = int.from_bytes(raw, "little") % 2**255
+    return len(raw) == 32 and y < _ED25519_PRIME and y not in _ED25519_SMALL
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,11 @@ DEFECTS = (
         'int.from_bytes(raw[32:], "little") < _ED25519_ORDER', "len(raw) > 0",
         UNIT + "ssh_signature.py::test_a_signature_whose_number_is_raised_by_the_group_order_is_refused",
     ),
+    Defect(
+        "a key of small order may sign", "I1", "_ssh_signature.py",
+        "y < _ED25519_PRIME and y not in _ED25519_SMALL", "y < _ED25519_PRIME",
+        UNIT + "ed25519_edges.py::test_a_key_of_small_order_signs_nothing",
+    ),
     # --------------------------------------------------------------------------------------------- seal, activation
     Defect(
         "`current` is removed and made again", "I2", "_activation.py",
