@@ -30,9 +30,8 @@ from ._cli_options import companion, companion_options, config, format_option, r
 @reports_errors
 def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     """Ask each companion for GO or NO-GO, as it answers itself before take-off."""
-    from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CompanionUnreachableError
-
     from . import _build, _runner
+    from ._host_answers import silence_error
 
     settings = config(flags, assignments)
     variables = {
@@ -49,8 +48,7 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
         result = _runner.run_playbook("verify_cache", private_dir=folder, inventory=inventory, variables=variables)
     answers = [_answer(host, outcome) for host, outcome in sorted(result.last_results.items())]
     if not result.finished or not answers:
-        words = "; ".join(result.failures) or "no companion answered"
-        raise CompanionUnreachableError(f"could not ask: {words}")
+        raise silence_error(result)
     if flags["output_format"] == "json":
         click.echo(json.dumps(answers, indent=2))
     else:

@@ -13,13 +13,12 @@ from typing import Any
 
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
-    CompanionUnreachableError,
     ExitCode,
 )
 
 from ._build import Companion, inventory_for
 from ._doctor import LEVELS, Finding, failed
-from ._provision import host_error
+from ._host_answers import host_error, silence_error
 from ._runner import PlaybookResult, private_folder, run_playbook
 
 __all__ = ["examine_companions", "judge_companion"]
@@ -47,6 +46,8 @@ def examine_companions(config: PreflightConfig, companion: Companion | None) -> 
 
 
 def _judge(result: PlaybookResult) -> Iterator[Finding]:
+    if result.cancelled or not result.last_results:
+        raise silence_error(result)
     for host, outcome in sorted(result.last_results.items()):
         answer = outcome.get("companion")
         if host in result.failed_hosts:
@@ -55,9 +56,6 @@ def _judge(result: PlaybookResult) -> Iterator[Finding]:
             how = "reached, with the host key that is pinned" if answer["over_ssh"] else "it is this machine"
             yield Finding("connection", "ok", how, host=host)
             yield from judge_companion(host, answer)
-    if not result.last_results:
-        words = "; ".join(result.failures) or " ".join(list(result.tail)[-3:]).strip() or "nothing was said"
-        raise CompanionUnreachableError(f"no companion could be asked: {words[:MAX_TEXT]}")
 
 
 def judge_companion(host: str, answer: Mapping[str, Any]) -> Iterator[Finding]:

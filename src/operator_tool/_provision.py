@@ -18,22 +18,17 @@ from typing import Any
 from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     BuildCancelledError,
-    CacheBuildError,
-    CompanionNotReadyError,
-    CompanionUnreachableError,
     FleetPartialError,
     SettingsError,
-    error_from_dict,
 )
-from ansible_collections.gps_denied.preflight.plugins.module_utils._link_error import link_error
 
 from ._build import Companion, inventory_for
+from ._host_answers import host_error, silence_error
 from ._runner import PlaybookResult, private_folder, run_playbook
 
-__all__ = ["RootAccess", "host_error", "install_trust", "provision"]
+__all__ = ["RootAccess", "install_trust", "provision"]
 
 MAX_DESCRIPTION_BYTES = 64 * 1024
-SUDO_HINT = "Mend what is named and run again; where sudo asks for a password, give --ask-become-pass."
 
 
 @dataclass(frozen=True)
@@ -153,16 +148,5 @@ def _judge(result: PlaybookResult) -> list[str]:
             raise FleetPartialError(f"{', '.join(succeeded)} went through, and others did not: {words}")
         raise type(first)(words, remediation=first.remediation)
     if not result.finished or not result.last_results:
-        words = "; ".join(result.failures) or " ".join(list(result.tail)[-3:]).strip() or "no companion answered"
-        raise CompanionUnreachableError(f"the playbook did not come to its end: {words[:600]}")
+        raise silence_error(result)
     return sorted(result.last_results)
-
-
-def host_error(host: str, outcome: Mapping[str, Any]) -> CacheBuildError:
-    if outcome.get("unreachable"):
-        return link_error(host, str(outcome.get("msg")))
-    known = error_from_dict(outcome["error"]) if isinstance(outcome.get("error"), dict) else None
-    if known is not None:
-        return known
-    said = " ".join(str(outcome.get(key) or "").strip() for key in ("msg", "module_stderr", "stderr"))
-    return CompanionNotReadyError(f"{host}: {' '.join(said.split())[:900]}", remediation=SUDO_HINT)

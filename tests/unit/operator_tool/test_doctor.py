@@ -248,6 +248,9 @@ def test_contradicting_flags_and_companions_that_cannot_be_named(place: Path) ->
     both = doctor("--companion-host", "10.0.0.1")
     assert both.exit_code == 2
     assert "not both" in both.output
+    (place / "empty.yml").write_text("all: {hosts: {a: {}}}")
+    empty = CliRunner().invoke(cli, ["doctor", "--inventory", "empty.yml"])
+    assert (empty.exit_code, "no host in the group companions" in empty.output) == (2, True), empty.output
     none = CliRunner().invoke(cli, ["doctor", "--inventory", "none.yml"])
     assert none.exit_code == 2
     assert "there is no inventory" in none.output
