@@ -23,7 +23,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import CommandResult
 from companions import Companion
 
-from operator_tool import BuildCacheRequest, CacheBuildReport, FlightFromFile, build_cache
+from operator_tool import BuildCacheRequest, CacheBuildOutcome, CacheBuildReport, FlightFromFile, build_cache
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUILDER = "c10-builder"
@@ -120,35 +120,66 @@ def test_every_place_that_is_written_to(companion: Companion) -> None:
 
 
 @pytest.fixture
-def build(companion: Companion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], CacheBuildReport]:
-    """A whole run; whatever comes of it, nothing has been sent."""
+def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Companion, float], BuildCacheRequest]:
+    """What a run on one companion is asked for, with the seconds that it waits for the companion to boot."""
     monkeypatch.chdir(tmp_path)
-    inventory = tmp_path / "companions.json"
-    inventory.write_text(json.dumps({"companions": {"hosts": {companion.name: companion.inventory_vars}}}))
-    settings = {
-        "cache_staging_root": str(tmp_path / "staging"),
-        "tile_source": str(EXAMPLES / "imagery" / "bali.pmtiles"),
-        "inventory": str(inventory),
-        "companion_known_hosts_file": str(companion.known_hosts_path),
-        "flight_bbox_buffer_m": 20,
-        "takeoff_radius_m": 20,
-        "zooms": "18",
-        "camera_agl_m": 60,
-        "companion_boot_timeout_s": 2,
-    }
-    flight = FlightFromFile(str(EXAMPLES / "flights" / "bali-survey.plan"))
 
-    def run() -> CacheBuildReport:
-        report = build_cache(BuildCacheRequest(flight=flight, settings=settings))
+    def make(companion: Companion, boot_timeout_s: float) -> BuildCacheRequest:
+        inventory = tmp_path / "companions.json"
+        inventory.write_text(json.dumps({"companions": {"hosts": {companion.name: companion.inventory_vars}}}))
+        settings = {
+            "cache_staging_root": str(tmp_path / "staging"),
+            "tile_source": str(EXAMPLES / "imagery" / "bali.pmtiles"),
+            "inventory": str(inventory),
+            "companion_known_hosts_file": str(companion.known_hosts_path),
+            "flight_bbox_buffer_m": 20,
+            "takeoff_radius_m": 20,
+            "zooms": "18",
+            "camera_agl_m": 60,
+            "companion_boot_timeout_s": boot_timeout_s,
+        }
+        flight = FlightFromFile(str(EXAMPLES / "flights" / "bali-survey.plan"))
+        return BuildCacheRequest(flight=flight, settings=settings)
+
+    return make
+
+
+@pytest.mark.timeout(300)
+def test_a_companion_that_boots_slowly_is_waited_for(
+    companion: Companion, request_for: Callable[[Companion, float], BuildCacheRequest]
+) -> None:
+    """Each attempt is told; and after another start it is the same vehicle, at whatever address it has then."""
+    companion.exec_root("systemctl stop ssh.service")
+    said: list[str] = []
+
+    def boot(record: dict[str, Any]) -> None:
+        text = str(record.get("text"))
+        if text.startswith("waiting"):
+            if not said:
+                companion.exec_root("systemctl start ssh.service")
+            said.append(text)
+
+    report = build_cache(request_for(companion, 60.0), on_progress=boot)
+    assert report.outcome is CacheBuildOutcome.SUCCESS, report.failure_message
+    assert "s more: cannot reach vehicle-01" in said[0]
+
+    companion.stop()
+    companion.start()
+    report = build_cache(request_for(companion, 5.0))
+    assert report.outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP, report.failure_message
+
+
+@pytest.mark.timeout(300)
+def test_a_hostile_shell_is_bounded_and_refused(
+    companion: Companion, request_for: Callable[[Companion, float], BuildCacheRequest]
+) -> None:
+    """Whatever a companion prints where commands are run: a typed refusal, and none of it on the terminal."""
+
+    def build() -> CacheBuildReport:
+        report = build_cache(request_for(companion, 2.0))
         assert companion.exec_root(f"ls -A {companion.cache_root}").stdout == ""
         return report
 
-    return run
-
-
-@pytest.mark.timeout(180)
-def test_a_hostile_shell_is_bounded_and_refused(companion: Companion, build: Callable[[], CacheBuildReport]) -> None:
-    """Whatever a companion prints where commands are run: a typed refusal, and none of it on the terminal."""
     start = f"$(getent passwd {companion.user} | cut -d: -f6)/.bashrc"
     escapes = r"printf '\033]0;owned\007\033[2Jwelcome {{ 7 * 7 }}\n'"
     for start_up, said in ((escapes, "prints 34 bytes by itself"), ("yes", "prints more than 64 KiB by itself")):
