@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.gps_denied.preflight.plugins.module_utils._activation import activate
 from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot
-from cache_samples import activate_build, grant_for, make_build, seal_only
+from cache_samples import RUN_ID, activate_build, grant_for, make_build, seal_only
 from writers import judge
 
 KINDS = (
@@ -24,6 +25,8 @@ KINDS = (
     "rmdir,symlink,symlinkat,syncfs,truncate,unlink,unlinkat,write,writev"
 )
 """Everything by which an activation changes the disk; `openat` that creates is left out: what follows it is here."""
+FLUSHES = {"fsync", "syncfs"}
+"""A kill before one of these finds the disk as a kill before the call that follows; power cuts tell them apart."""
 CALL = re.compile(r"^(?:\[pid +\d+\] )?(?:\d+ +)?([a-z0-9]+)\(", re.MULTILINE)
 
 
@@ -60,7 +63,10 @@ class Scene:
         return Counter(CALL.findall(log.read_text(encoding="ascii", errors="replace")))
 
     def disturbed(self, call: str, number: int, how: str) -> tuple[bool, str]:
-        """Activate with one call disturbed, judge, and repeat undisturbed; the disturbed one's word and complaint."""
+        """Activate with one call disturbed, judge, and repeat undisturbed; the disturbed one's word and complaint.
+
+        The program is a thin door, so the repetition does without starting it once more.
+        """
         self.reset()
         inject = f"inject={call}:{how}:when={number}"
         done = self.activate("strace", "-f", "-qq", "-e", f"trace={call}", "-e", inject, "-o", "/dev/null")
@@ -70,8 +76,9 @@ class Scene:
         now = judge(self.root, old=self.old, acknowledged=acknowledged)
         assert now in (self.old, self.new), where
         assert (done.returncode == 0) == acknowledged or call == "write", where
-        again = self.activate()
-        assert again.stdout == f"ACK {self.new}\n", f"{where} then {again.stderr}"
+        grant_text = (self.folder / "grant").read_bytes()
+        again = activate(self.root, sealed_path=self.source, run_id=RUN_ID, token=None, grant_text=grant_text)
+        assert again.generation == self.new, where
         assert judge(self.root, old=self.old, acknowledged=True) == self.new
         assert not any(Path(self.root.trash).iterdir()), where
         return acknowledged, done.stderr
@@ -88,17 +95,20 @@ def sweep(scene: Scene, how: str) -> int:
     calls = scene.calls()
     assert {"fsync", "syncfs", "rename", "write"} <= {name.replace("renameat", "rename") for name in calls}
     stopped = 0
+    is_kill = how.startswith("signal")
     for call, count in sorted(calls.items()):
+        if is_kill and call in FLUSHES:
+            continue
         for number in range(1, count + 1):
             acknowledged, said = scene.disturbed(call, number, how)
             stopped += not acknowledged
-            assert how.startswith("signal") or said == "" or said.startswith("REFUSED "), said
+            assert is_kill or said == "" or said.startswith("REFUSED "), said
     return stopped
 
 
 @pytest.mark.timeout(300)
 def test_a_kill_at_every_call_leaves_the_old_or_the_new_cache_and_the_next_run_ends_the_work(scene: Scene) -> None:
-    assert sweep(scene, "signal=SIGKILL") >= 30
+    assert sweep(scene, "signal=SIGKILL") >= 22
 
 
 @pytest.mark.timeout(300)
