@@ -200,19 +200,17 @@ class RemoteJob:
         lines = self._lines(command)
         try:
             while True:
-                try:
-                    line = next(lines)
-                except StopIteration as end:
-                    result: CommandResult = end.value
-                    break
+                line = next(lines)
                 if line.startswith(ANSWER_MARK):
                     heard = line
                     yield _answer(line[len(ANSWER_MARK) :])
+        except StopIteration as end:
+            result: CommandResult = end.value
+            _check_link(result)
+            if not heard:
+                raise _no_answer(result) from None
         finally:
             lines.close()
-        _check_link(result)
-        if not heard:
-            raise _no_answer(result)
 
     def cancel(self) -> Dict[str, Any]:
         """End the job with everything it started; needs no answer of `start`, which a signal may have cut short."""
