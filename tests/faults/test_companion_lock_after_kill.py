@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import ExitCode
-from companions import Companion
+from companion_failures import CompanionOnDisk
 from pipeline_kills import Kill, Pipeline
 
 from operator_tool._runner import TIDY_S
 
 
 @pytest.fixture
-def workstations(companion: Companion) -> Iterator[tuple[Pipeline, Pipeline]]:
+def workstations(companion_on_disk: CompanionOnDisk) -> Iterator[tuple[Pipeline, Pipeline]]:
     """Two of them, and one companion."""
     with tempfile.TemporaryDirectory(prefix="a-") as one, tempfile.TemporaryDirectory(prefix="b-") as two:
-        pair = Pipeline(companion, Path(one)), Pipeline(companion, Path(two))
+        pair = Pipeline(companion_on_disk, Path(one)), Pipeline(companion_on_disk, Path(two))
         for workstation in pair:
             workstation.reset()
         yield pair

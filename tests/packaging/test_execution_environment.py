@@ -62,7 +62,7 @@ def test_a_definition_that_is_wrong_is_refused(checkout: Path) -> None:
 def test_the_collection_itself_says_what_it_needs(tmp_path: Path, tarball: Path) -> None:
     """Anybody's execution environment with the collection gets its packages, from the installed collection alone."""
     hatch_build.unpack_tarball(tarball, tmp_path / "ansible_collections" / "gps_denied" / "preflight")
-    command = [BUILDER, "introspect", tmp_path]
+    command = [str(BUILDER), "introspect", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     needs = yaml.safe_load(done.stdout)
