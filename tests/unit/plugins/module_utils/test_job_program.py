@@ -22,7 +22,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._job_folder i
     supervisor_pid,
     write_once,
 )
-from ansible_collections.gps_denied.preflight.plugins.module_utils._job_poll import CHUNK_BYTES, poll
+from ansible_collections.gps_denied.preflight.plugins.module_utils._job_poll import CHUNK_BYTES, follow
 from ansible_collections.gps_denied.preflight.plugins.module_utils._job_processes import descendants, signal_all
 from ansible_collections.gps_denied.preflight.plugins.module_utils._job_program import ANSWER_MARK
 from ansible_collections.gps_denied.preflight.plugins.module_utils._job_supervisor import CappedLog
@@ -46,18 +46,18 @@ def answer_of(program: Path, *words: str) -> dict[str, object]:
 def test_the_program_is_one_text_in_which_no_name_stands_twice() -> None:
     tree = ast.parse(job_source())
     names = [node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
-    assert {"main", "main_sent", "poll", "Supervisor"} <= set(names)
+    assert {"main", "main_sent", "follow", "Supervisor"} <= set(names)
     assert len(names) == len(set(names))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
 
 
-def test_a_poll_imports_nothing_that_is_slow_to_import(program: Path) -> None:
+def test_following_imports_nothing_that_is_slow_to_import(program: Path) -> None:
     slow = ["json", "typing", "re", "subprocess", "shutil", "ctypes", "select", "hashlib"]
     code = (
         "import sys\n"
         "job = {'__name__': 'job'}\n"
         f"exec(compile(open({str(program)!r}).read(), 'job', 'exec'), job)\n"
-        "job['main'](['poll', '/nowhere', '0', '0', '1', '0', '0'])\n"
+        "job['main'](['follow', '/nowhere', '0', '0', '0', '0', '0'])\n"
         f"print([name for name in {slow!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
@@ -65,7 +65,7 @@ def test_a_poll_imports_nothing_that_is_slow_to_import(program: Path) -> None:
 
 
 def test_a_job_that_was_never_started_is_absent(program: Path) -> None:
-    answer = answer_of(program, "poll", "/nowhere/at/all", "0", "0", "65536", "0", "0")
+    answer = answer_of(program, "follow", "/nowhere/at/all", "0", "0", "0", "0", "0")
     assert answer["state"] == "absent"
     assert answer["result"] is None
     assert answer["out"] == {"size": 0, "offset": 0, "data": ""}
@@ -73,18 +73,22 @@ def test_a_job_that_was_never_started_is_absent(program: Path) -> None:
 
 def test_a_folder_that_may_not_be_written_is_said_in_the_answer(program: Path, tmp_path: Path) -> None:
     (tmp_path / "lease").symlink_to("/dev/null")
-    assert "OSError" in str(answer_of(program, "poll", str(tmp_path), "0", "0", "65536", "0", "0")["error"])
+    assert "OSError" in str(answer_of(program, "follow", str(tmp_path), "0", "0", "0", "0", "0")["error"])
 
 
 def test_chunks_are_whole_between_the_limits(tmp_path: Path) -> None:
     data = os.urandom(200_000)
     (tmp_path / "spec.json").write_text("{}")
     (tmp_path / "out.log").write_bytes(data)
-    for limit, told in ((1, CHUNK_BYTES), (100_000, 100_000), (1 << 40, len(data) - 7)):
-        reply = json.loads(poll(str(tmp_path), out=7, err=0, limit=limit, wait_s=0, gather_s=0))
-        assert base64.b64decode(reply["out"]["data"]) == data[7 : 7 + told]
-        assert reply["out"]["size"] == len(data)
-        assert reply["state"] == "lost"
+    for for_s, chunks in ((0.0, [CHUNK_BYTES]), (30.0, [CHUNK_BYTES] * 3 + [len(data) - 7 - 3 * CHUNK_BYTES])):
+        said: list[str] = []
+        follow(str(tmp_path), out=7, err=0, wait_s=0, gather_s=0, for_s=for_s, say=said.append)
+        answers = [json.loads(text) for text in said]
+        told = [base64.b64decode(answer["out"]["data"]) for answer in answers]
+        assert [len(chunk) for chunk in told] == chunks
+        assert b"".join(told) == data[7 : 7 + sum(chunks)]
+        assert [answer["out"]["offset"] for answer in answers] == [7 + n * CHUNK_BYTES for n in range(len(chunks))]
+        assert {(answer["out"]["size"], answer["state"]) for answer in answers} == {(len(data), "lost")}
 
 
 def test_a_result_decides_over_a_supervisor_that_is_gone(tmp_path: Path) -> None:
