@@ -36,6 +36,8 @@ RESULT_VERSION = 1
 READ_AT_ONCE_BYTES = 1 << 20
 KILL_GRACE_S = 3.0
 DRAIN_S = 1.0
+SAME_STOP_S = 0.2
+"""A shutdown sends its signal to the command and to this process at once; either may be reached first."""
 
 
 class CappedLog:
@@ -170,20 +172,21 @@ class Supervisor:
         while True:
             done, status = reap(pid)
             if done:
+                if not self.reason and status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == 15:
+                    time.sleep(SAME_STOP_S)
+                    self.reason = self._asked_to_stop()
                 self.reason = self.reason or "exited"
                 return status
             now = time.monotonic()
             if self._lease() != lease_seen:
                 lease_seen, lease_at = self._lease(), now
             if not self.reason:
-                if self._terminate:
-                    asked = os.path.exists(os.path.join(self.folder, "cancel"))
-                    self.reason = "cancelled" if asked else "stopped"
-                elif now > deadline:
+                self.reason = self._asked_to_stop()
+                if not self.reason and now > deadline:
                     self.reason = "timeout"
-                elif not os.path.isdir(self.folder):
+                elif not self.reason and not os.path.isdir(self.folder):
                     self.reason = "abandoned"
-                elif lease_s and now - lease_at > lease_s:
+                elif not self.reason and lease_s and now - lease_at > lease_s:
                     self.reason = "lease_expired"
                 if self.reason:
                     signal_all(descendants(os.getpid()), 15)
@@ -196,6 +199,12 @@ class Supervisor:
                 self.reason, self.message = "output_limit", problem
                 signal_all(descendants(os.getpid()), 9)
                 kill_at = now
+
+    def _asked_to_stop(self) -> str:
+        """Why this process was sent a signal, or nothing."""
+        if not self._terminate:
+            return ""
+        return "cancelled" if os.path.exists(os.path.join(self.folder, "cancel")) else "stopped"
 
     def _lease(self) -> int:
         try:

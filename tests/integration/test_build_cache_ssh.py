@@ -209,6 +209,10 @@ def command_line(settings: dict[str, Any], companion: Companion) -> list[str]:
     return command
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def lose_power_in_mid_build(settings: dict[str, Any], companion: Companion) -> str:
     """A run whose workstation is gone before it could end anything on the companion; gives its id."""
     with subprocess.Popen(
@@ -217,9 +221,10 @@ def lose_power_in_mid_build(settings: dict[str, Any], companion: Companion) -> s
         wait_until(lambda: started(companion))
         playbook = controller_of(Path(settings["cache_staging_root"]))
         companion.disconnect()
-        workers = [int(pid) for pid in Path(f"/proc/{playbook}/task/{playbook}/children").read_text().split()]
+        tidiers = [pid for pid in children_of(driver.pid) if b"_after_kill" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert tidiers
         # From the innermost on: who outlives another by a moment would cancel, and ssh would deliver that later.
-        for pid in [*workers, playbook, driver.pid]:
+        for pid in [*tidiers, *children_of(playbook), playbook, driver.pid]:
             os.kill(pid, signal.SIGKILL)
     companion.reconnect()
     assert processes(companion)

@@ -25,7 +25,15 @@ pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 MODULES = "ansible_collections.gps_denied.preflight.plugins.modules"
 WORKSTATION = ("flight_resolve", "flight_area", "build_lock", "tile_download")
-COMPANION = ("companion_check", "companion_lock", "tile_sync", "c10_build", "cache_publish", "companion_release")
+COMPANION = (
+    "companion_examine",
+    "companion_check",
+    "companion_lock",
+    "tile_sync",
+    "c10_build",
+    "cache_publish",
+    "companion_release",
+)
 MAIN_JOB = ("run_begin", *WORKSTATION, *COMPANION, "cache_build_report")
 ELSEWHERE = {
     "landing_check": "test_upload_landing.py",
@@ -48,6 +56,8 @@ def steps(hosts: str, names: tuple[str, ...], python: str) -> dict[str, Any]:
     tasks: list[dict[str, Any]] = []
     for name in names:
         arguments = {"run_dir": "{{ hostvars['localhost'].begun.run.run_dir }}"}
+        if name == "companion_examine":
+            arguments = {"root": "{{ companion_cache_root }}"}
         if name == "flight_resolve":
             arguments["flight_file"] = str(ROOT / "examples" / "flights" / "bali-survey.plan")
         tasks += [
