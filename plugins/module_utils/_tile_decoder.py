@@ -63,6 +63,9 @@ class TileDecoder:
     Args:
         program: what the child runs; tests give it worse ones.
         timeout_s: a batch that takes longer ends the child.
+
+    Raises:
+        DownloadError: this machine has no memory or no file descriptor left for it.
     """
 
     def __init__(self, *, program: str = PROGRAM, timeout_s: float = BATCH_TIMEOUT_S) -> None:
@@ -73,14 +76,15 @@ class TileDecoder:
         self._ends = 0
         self._tasks: Sequence[DecodeTask] = ()
         self._task = CHECK
-        memory = os.memfd_create("tiles", os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(memory, SHARED_BYTES)
-            self._shared = mmap.mmap(memory, SHARED_BYTES)
-        except BaseException:
-            os.close(memory)
-            raise
-        self._memory = memory
+        with contextlib.ExitStack() as undo:
+            try:
+                self._memory = os.memfd_create("tiles", os.MFD_CLOEXEC)
+                undo.callback(os.close, self._memory)
+                os.ftruncate(self._memory, SHARED_BYTES)
+                self._shared = mmap.mmap(self._memory, SHARED_BYTES)
+            except OSError as exc:
+                raise _cannot_start(exc) from None
+            undo.pop_all()
 
     def __enter__(self) -> "TileDecoder":
         return self
@@ -184,7 +188,10 @@ class TileDecoder:
         if self._link is None:
             import PIL
 
-            ours, theirs = socket.socketpair()
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError as exc:
+                raise _cannot_start(exc) from None
             try:
                 ours.settimeout(self._timeout_s)
                 packages = os.path.dirname(os.path.dirname(os.path.abspath(PIL.__file__ or "")))
@@ -195,11 +202,18 @@ class TileDecoder:
                 )  # fmt: skip
             except OSError as exc:
                 ours.close()
-                raise DownloadError(f"cannot start the decoder of tiles: {exc.strerror}") from None
+                raise _cannot_start(exc) from None
             finally:
                 theirs.close()
             self._link = ours
         return self._link
+
+
+def _cannot_start(exc: OSError) -> DownloadError:
+    return DownloadError(
+        f"cannot start the decoder of tiles: {exc.strerror}",
+        remediation="Look at the free memory of this machine and at the limits of this account (`ulimit -a`).",
+    )
 
 
 def _word(code: int) -> Optional[str]:

@@ -147,3 +147,24 @@ def test_a_killed_run_leaves_no_decoder() -> None:
         os.close(handle)
         run.stdin.close()
         run.stdout.close()
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_a_machine_without_descriptors_left_is_said(spare: int) -> None:
+    """One for the memory, two for the link, and some for the start of the child."""
+    code = f"""
+import os, resource
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decoder import DecodeTask, TileDecoder
+import PIL
+held = os.open("/dev/null", os.O_RDONLY)
+resource.setrlimit(resource.RLIMIT_NOFILE, (held + 1 + {spare}, held + 1 + {spare}))
+try:
+    with TileDecoder() as decoder:
+        decoder.begin([DecodeTask(b"no picture", "jpg")], single_colour=False)
+except DownloadError as exc:
+    print(exc.message)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[5] / "dev")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "cannot start the decoder of tiles: Too many open files\n"
