@@ -221,7 +221,9 @@ def lose_power_in_mid_build(settings: dict[str, Any], companion: Companion) -> s
         wait_until(lambda: started(companion))
         playbook = controller_of(Path(settings["cache_staging_root"]))
         companion.disconnect()
-        tidiers = [pid for pid in children_of(driver.pid) if b"_after_kill" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        tidiers = [
+            pid for pid in children_of(driver.pid) if b"_after_kill" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
         assert tidiers
         # From the innermost on: who outlives another by a moment would cancel, and ssh would deliver that later.
         for pid in [*tidiers, *children_of(playbook), playbook, driver.pid]:
