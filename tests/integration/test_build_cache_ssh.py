@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,13 +222,14 @@ def lose_power_in_mid_build(settings: dict[str, Any], companion: Companion) -> s
         wait_until(lambda: started(companion))
         playbook = controller_of(Path(settings["cache_staging_root"]))
         companion.disconnect()
-        tidiers = [
-            pid for pid in children_of(driver.pid) if b"_after_kill" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        ]
+        words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in children_of(driver.pid)}
+        tidiers = {pid: argv[argv.index("sh") + 1] for pid, argv in words.items() if "_after_kill" in " ".join(argv)}
         assert tidiers
         # From the innermost on: who outlives another by a moment would cancel, and ssh would deliver that later.
         for pid in [*tidiers, *children_of(playbook), playbook, driver.pid]:
             os.kill(pid, signal.SIGKILL)
+    for private_folder in tidiers.values():
+        shutil.rmtree(private_folder)
     companion.reconnect()
     assert processes(companion)
     companion.exec_root(f"rm {companion.cache_root}/started")
