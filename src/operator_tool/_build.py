@@ -116,7 +116,7 @@ def build_cache(
         BuildLockHeldError: another run holds the lock; no phase ran.
         UnexpectedRunError: a defect; the lock is free.
     """
-    from ._after_kill import leave_word, release_companions
+    from ._after_kill import END_S, end_playbooks, leave_word, release_companions
     from ._progress_socket import progress_socket
     from ._runner import private_folder, run_playbook
     from ._staging import check_report_place, staging_root
@@ -144,7 +144,9 @@ def build_cache(
                 on_cancel=lambda: on_progress(dict(CANCELLING, run=run_id)) if on_progress else None,
             )
             if not result.finished and os.path.isdir(run_dir):
-                # The playbook was stopped in mid-work: its companions still hold the run's lock and folders.
+                # The playbook was stopped in mid-work: its companions still hold the run's lock and folders. A worker
+                # that outlives it by a moment may just be activating: what it did counts when it is tidied up.
+                end_playbooks(folder, within_s=END_S)
                 release_companions(folder, inventory=inventory, variables=variables)
     except SettingsError as exc:
         return _report_of(exc, run_id, request)
