@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Dict, Optional
 
 from ..module_utils._errors import BuildLockHeldError, CacheActivateError, CacheBuildError
@@ -15,6 +16,9 @@ from ._companion_action import CompanionAction
 from ._job_spec import job_spec
 
 __all__ = ["clean_up_companion"]
+
+LOOKS = 5
+LOOK_AGAIN_S = 0.5
 
 
 def clean_up_companion(
@@ -37,18 +41,26 @@ def clean_up_companion(
     if facts.get("outcome") == "success":
         # Whole: what failed runs of other flights have left is as good as stale now, and the lock is held.
         folders.append(f"{root}/incoming")
+    stopped = facts.get("outcome") is None and not still_at_work
     try:
         token = facts.get("lock_token")
-        if facts.get("outcome") is None and not still_at_work:
+        if stopped:
             token = _token_still_held(action, run, token, task_vars)
             if token is None:
                 return False
-        for run_id in sorted(run_ids):
-            spec = job_spec(run.config, run_id)
-            if action.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
-                # It ended, or its run was stopped: nothing of it may write on while its folder goes.
-                RemoteJob(action.job_transport, spec, python=action.companion_python(task_vars)).cancel()
-        action.command("rm", "-rf", "--", *folders)
+        for _look in range(LOOKS):
+            for run_id in sorted(run_ids):
+                spec = job_spec(run.config, run_id)
+                if action.command("test", "-e", f"{spec.folder}/spec.json").rc == 0:
+                    # It ended, or its run was stopped: nothing of it may write on while its folder goes.
+                    RemoteJob(action.job_transport, spec, python=action.companion_python(task_vars)).cancel()
+            action.command("rm", "-rf", "--", *folders)
+            if not stopped:
+                break
+            # A job that was just being started may come up behind our back.
+            time.sleep(LOOK_AGAIN_S)
+            if not action.command("ls", "-d", "--", *folders).stdout.strip():
+                break
         lock = {"root": root, "run_id": run.run_id, "token": token, "state": "released"}
         action.module("cache_lock", lock, task_vars)
         run.journal.record("fact", host=action.host, lock_released=True)
