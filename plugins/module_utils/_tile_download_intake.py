@@ -21,7 +21,8 @@ from typing import Deque, List, NamedTuple, Optional, Set, Tuple, Union
 
 from ._tile_check import MAX_BATCH, ReceivedBody, TileChecker
 from ._tile_decoder import TileDecoder
-from ._tile_store import TileRecord, TileState, TileStore
+from ._tile_store import TileState, TileStore
+from ._tile_store_writer import TileRecord
 from ._tiles import Tile
 
 __all__ = ["FetchedTile", "TileIntake", "TileOutcome"]

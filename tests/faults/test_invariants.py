@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils._activation_state import CacheRoot
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileRecord, TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_writer import TileRecord
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile
 from cache_samples import activate_build
 from invariants import companion_faults, run_faults, store_faults

@@ -17,7 +17,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_dates i
     parse_day,
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileRecord, TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_writer import TileRecord
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile, TileSet
 from hypothesis import given
 from hypothesis import strategies as st

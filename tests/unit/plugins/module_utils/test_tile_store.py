@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_store_pack
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileRecord, TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_writer import TileRecord
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile, TileRun
 
 
@@ -136,21 +136,6 @@ def test_the_store_is_for_its_owner_alone(store: TileStore) -> None:
         writer.add([record(0, b"a")])
     assert store.root.stat().st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in store.packs.iterdir())
-
-
-def test_a_damaged_index_is_said(tmp_path: Path) -> None:
-    (tmp_path / "index.sqlite").write_bytes(b"not a database at all" * 100)
-    with pytest.raises(DownloadError, match="the index of the tile store .* is damaged"):
-        TileStore(tmp_path)
-
-
-def test_a_store_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
-    TileStore(tmp_path).close()
-    database = sqlite3.connect(tmp_path / "index.sqlite")
-    database.execute("PRAGMA user_version=99")
-    database.close()
-    with pytest.raises(DownloadError, match="schema version 99"):
-        TileStore(tmp_path)
 
 
 def test_a_store_that_cannot_be_made_is_said(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_store, _tile_store_pack
-from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import BuildLockHeldError
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileRecord, TileState, TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_store_pack
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileState, TileStore
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_compact import (
     compact_store,
     measure_store,
 )
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store_writer import TileRecord
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import Tile
 from invariants import store_faults
 
@@ -107,14 +107,6 @@ def test_damaged_bodies_are_forgotten_not_moved(refreshed: Path) -> None:
         assert compact_store(store).damaged == 1
     assert wrong_tiles(refreshed) == [0]
     assert store_faults(refreshed) == []
-
-
-def test_nobody_else_has_the_store_open_meanwhile(refreshed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with TileStore(refreshed), pytest.raises(BuildLockHeldError, match="in use: a run has it open"):
-        TileStore(refreshed, alone=True)
-    monkeypatch.setattr(_tile_store, "BUSY_TIMEOUT_S", 0.0)
-    with TileStore(refreshed, alone=True), pytest.raises(BuildLockHeldError, match="it is being made smaller"):
-        TileStore(refreshed)
 
 
 KILLED = """
