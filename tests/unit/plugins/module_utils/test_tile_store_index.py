@@ -8,9 +8,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_store_index
-from from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import BuildLockHeldError, DownloadError
-from from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_store_index
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import BuildLockHeldError, DownloadError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
 
 
 def test_a_damaged_index_is_said(tmp_path: Path) -> None:
