@@ -323,7 +323,7 @@ DEFECTS = (
         UNIT + "tile_source_geotiff.py::test_what_is_no_imagery_is_transparent_and_half_a_tile_of_it_a_hole",
     ),
     Defect(
-        "a page of text is kept as a tile's reason and not counted", "I7", "_tile_download_http.py",
+        "a page of text is kept as a tile's reason and not counted", "I7", "_tile_download_breaker.py",
         "        if self._useless >= self._limits.breaker_failures:", "        if self._useless < 0:",
         HTTP + "test_a_provider_that_is_down_ends_the_download_in_seconds",
     ),

@@ -32,7 +32,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_check i
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_coverage import check_coverage, failed_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decoder import TileDecoder
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download import DownloadLimits, download_tiles
-from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_http import HttpEngine
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_download_curl import CurlTransfers
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_proof import check_download, examine_download
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_source import open_source
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_store import TileStore
@@ -402,7 +402,7 @@ def test_control_an_error_that_shows_the_url_tells_the_key(
     store: TileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Positive control: an error with the URL in it is convicted."""
-    monkeypatch.setattr(HttpEngine, "_reason", lambda self, _number: self._source.url(Tile(12, 100, 50)))
+    monkeypatch.setattr(CurlTransfers, "_reason", lambda self, _number: self._source.url(Tile(12, 100, 50)))
     with TileServer(lambda _request, _attempt: DOWN["cut"]) as server, pytest.raises(DownloadError):
         fetch(server, store, key_in="query")
     with pytest.raises(AssertionError):
