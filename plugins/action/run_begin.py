@@ -50,8 +50,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return self._describe(open_run(os.path.join(runs, str(arguments["run_id"]))))
         run = begin_run(config, run_id=arguments["run_id"], facts={"companions": companions, "versions": versions()})
         if not companions:
+            limited = " that --limit matches" if task_vars.get("ansible_limit") else ""
             error = SettingsError(
-                "the inventory has no host in the group companions",
+                f"the inventory has no host in the group companions{limited}",
                 remediation="Give an inventory with -i, or --companion-host.",
             )
             run.journal.record("fail", error=error.to_dict())

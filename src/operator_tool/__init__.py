@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 
     from ._build import BuildCacheRequest, FlightById, FlightFromFile, FlightSource, UnexpectedRunError, build_cache
     from ._field import FieldRequest, HintPlace, give_hint, upload_landing
+    from ._inventory import Companion, InventoryPart
 
 _DOMAIN = "ansible_collections.gps_denied.preflight.plugins.module_utils."
 _HOMES = {
@@ -95,6 +96,7 @@ _HOMES = {
         "build_cache",
     ),
     "operator_tool._field": ("FieldRequest", "HintPlace", "give_hint", "upload_landing"),
+    "operator_tool._inventory": ("Companion", "InventoryPart"),
 }
 # What has no other home is an error.
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -111,6 +113,7 @@ __all__ = [
     "CacheBuildOutcome",
     "CacheBuildReport",
     "CacheVerifyError",
+    "Companion",
     "CompanionError",
     "CompanionNotReadyError",
     "CompanionNotTrustedError",
@@ -139,6 +142,7 @@ __all__ = [
     "HintOutcome",
     "HintPlace",
     "HintReport",
+    "InventoryPart",
     "LandingOutcome",
     "LandingReport",
     "LandingSpoolError",

@@ -20,8 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from ._inventory import Inventory
 
 END_S = 5.0
 """Workers that end a build on a companion need a second or two."""
@@ -29,16 +32,16 @@ RELEASE_S = 40.0
 WORD_FILE = "after_kill.json"
 
 
-def leave_word(folder: Path, *, run_dir: str, inventory: str, variables: Mapping[str, Any]) -> None:
+def leave_word(folder: Path, *, run_dir: str, inventory: Inventory, variables: Mapping[str, Any]) -> None:
     """Write down, in the driver's private folder, which run would have to be tidied up after, and on which companions.
 
     `variables` name files with secrets, and hold none.
     """
-    word = {"run_dir": run_dir, "inventory": inventory, "variables": dict(variables)}
+    word = {"run_dir": run_dir, "inventory": asdict(inventory), "variables": dict(variables)}
     (folder / WORD_FILE).write_text(json.dumps(word))
 
 
-def release_companions(folder: Path, *, inventory: str, variables: Mapping[str, Any]) -> None:
+def release_companions(folder: Path, *, inventory: Inventory, variables: Mapping[str, Any]) -> None:
     """Free the locks of a run that was stopped in mid-work, and remove its folders on the companions."""
     from ._runner import run_playbook
 
@@ -113,7 +116,7 @@ def _main() -> None:
     if not holds_companions(word["run_dir"]):
         return
     with _cancelled_after(RELEASE_S):
-        release_companions(folder, inventory=word["inventory"], variables=word["variables"])
+        release_companions(folder, inventory=Inventory(**word["inventory"]), variables=word["variables"])
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._report impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._report_fold import fold_journal
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import Run, new_run_id, open_run, write_report
 
+from ._inventory import Companion, InventoryPart, inventory_for
+
 if TYPE_CHECKING:
     from ._runner import PlaybookResult
 
@@ -53,29 +55,18 @@ FlightSource = FlightById | FlightFromFile
 
 
 @dataclass(frozen=True)
-class Companion:
-    """One companion given on the command line instead of an inventory."""
-
-    host: str
-    port: int = 22
-    user: str | None = None
-    private_key_file: str | None = None
-    vehicle_id: str | None = None
-
-
-@dataclass(frozen=True)
 class BuildCacheRequest:
     """What to build, for whom, and with which settings.
 
     `settings` overrides single fields of `PreflightConfig`; `secrets` holds literal secrets by their name in
-    `SECRET_NAMES`, for callers that have them in memory. Without `companion` the inventory decides.
+    `SECRET_NAMES`, for callers that have them in memory. Without `companion` it is for all companions of the inventory.
     """
 
     flight: FlightSource
     settings: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_file: str | None = None
-    companion: Companion | None = None
+    companion: Companion | InventoryPart | None = None
     check: bool = False
     verbosity: int = 0
 
@@ -235,28 +226,3 @@ def setting_variables(
     if config.report:
         variables["report"] = os.path.abspath(config.report)
     return variables
-
-
-def inventory_for(companion: Companion | None, config: PreflightConfig, folder: Path) -> str:
-    """The inventory to use: the one that the settings name, or one of the one companion that is given."""
-    if companion is None:
-        if not config.inventory:
-            raise SettingsError(
-                "no companion is given", remediation="Give --companion-host, or an inventory with the group companions."
-            )
-        path = os.path.abspath(config.inventory)
-        if not os.path.exists(path):
-            raise SettingsError(f"there is no inventory {path}")
-        return path
-    host: dict[str, Any] = {"ansible_host": companion.host, "ansible_port": companion.port}
-    if companion.host in ("localhost", "127.0.0.1", "::1") and companion.port == 22 and not companion.user:
-        host = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
-    if companion.user:
-        host["ansible_user"] = companion.user
-    if companion.private_key_file:
-        host["ansible_ssh_private_key_file"] = os.path.abspath(companion.private_key_file)
-    name = companion.vehicle_id or companion.host
-    # JSON is YAML, and quotes what an operator may have typed.
-    written = folder / "companions.yml"
-    written.write_text(json.dumps({"companions": {"hosts": {name: host}}}))
-    return str(written)

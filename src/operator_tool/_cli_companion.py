@@ -30,8 +30,9 @@ from ._cli_options import companion, companion_options, config, format_option, r
 @reports_errors
 def verify(assignments: tuple[str, ...], **flags: Any) -> None:
     """Ask each companion for GO or NO-GO, as it answers itself before take-off."""
-    from . import _build, _runner
+    from . import _runner
     from ._host_answers import silence_error
+    from ._inventory import inventory_for
 
     settings = config(flags, assignments)
     variables = {
@@ -44,7 +45,7 @@ def verify(assignments: tuple[str, ...], **flags: Any) -> None:
         "verify_mode": "fast" if flags["fast"] else "full",
     }
     with _runner.private_folder() as folder:
-        inventory = _build.inventory_for(companion(flags), settings, folder)
+        inventory = inventory_for(companion(flags), settings, folder)
         result = _runner.run_playbook("verify_cache", private_dir=folder, inventory=inventory, variables=variables)
     answers = [_answer(host, outcome) for host, outcome in sorted(result.last_results.items())]
     if not result.finished or not answers:

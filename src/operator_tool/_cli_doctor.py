@@ -16,8 +16,8 @@ import click
 from ._cli_options import companion, companion_options, format_option, reports_errors, setting_options, settings
 
 if TYPE_CHECKING:
-    from ._build import Companion
     from ._doctor import Finding
+    from ._inventory import Companion, InventoryPart
 
 __all__ = ["doctor"]
 
@@ -38,8 +38,9 @@ def doctor(*, workstation_only: bool, assignments: tuple[str, ...], **flags: Any
     """
     from ._doctor import exit_code_of
 
-    if workstation_only and flags["companion_host"]:
-        raise click.UsageError("give --workstation or --companion-host, not both")
+    for flag in ("companion_host", "limit"):
+        if workstation_only and flags[flag]:
+            raise click.UsageError(f"give --workstation or --{flag.replace('_', '-')}, not both")
     one = companion(flags)
     found: list[Finding] = []
     as_json = flags["output_format"] == "json"
@@ -67,7 +68,7 @@ def doctor(*, workstation_only: bool, assignments: tuple[str, ...], **flags: Any
 
 
 def _findings(
-    chosen: dict[str, Any], config_file: str | None, one: Companion | None, *, ask: bool
+    chosen: dict[str, Any], config_file: str | None, one: Companion | InventoryPart | None, *, ask: bool
 ) -> Iterator[Finding]:
     from ansible_collections.gps_denied.preflight.plugins.module_utils._config import load_config
     from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CacheBuildError

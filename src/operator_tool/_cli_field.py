@@ -104,9 +104,8 @@ def reloc(assignments: tuple[str, ...], **flags: Any) -> None:
     place = {name: flags[name] for name in ("lat_deg", "lon_deg", "radius_m")}
     check_place(**place)
     if not flags["yes"] and not flags["check"]:
-        vehicle = (
-            "ALL vehicles" if flags["for_all"] else flags["vehicle_id"] or flags["companion_host"] or "the vehicle"
-        )
+        one = flags["vehicle_id"] or flags["companion_host"] or flags["limit"] or "the vehicle"
+        vehicle = f"ALL vehicles{' of ' + flags['limit'] if flags['limit'] else ''}" if flags["for_all"] else one
         click.echo(
             f"{vehicle}: lat {flags['lat_deg']:.6f}, lon {flags['lon_deg']:.6f}, within {flags['radius_m']:g} m",
             err=True,

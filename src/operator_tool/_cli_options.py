@@ -16,7 +16,7 @@ from ._cli_completion import complete_files, complete_folders, complete_sources
 if TYPE_CHECKING:
     from ansible_collections.gps_denied.preflight.plugins.module_utils._config import PreflightConfig
 
-    from ._build import Companion
+    from ._inventory import Companion, InventoryPart
 
 SSH_PORT = 22
 SETTING_FLAGS = (
@@ -147,23 +147,28 @@ def companion_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--vehicle-id", metavar="ID", help="Name under which its host key is pinned (default: its host)."
             ),
+            click.option(
+                "--limit", metavar="PATTERN", help="These companions of the inventory alone, as drone-1,drone-4."
+            ),
         )
     ):
         command = option(command)
     return command
 
 
-def companion(flags: dict[str, Any], *, vehicle_alone: bool = False) -> Companion | None:
-    """The companion that the flags name, or None where the inventory decides.
+def companion(flags: dict[str, Any], *, vehicle_alone: bool = False) -> Companion | InventoryPart | None:
+    """The companion that the flags name, or the part of the inventory, or None for the whole of it.
 
     Args:
         flags: what was given.
         vehicle_alone: `--vehicle-id` names a host of the inventory where no companion is given.
     """
-    from ._build import Companion
+    from ._inventory import Companion, InventoryPart
 
     if flags["companion_host"] and flags.get("inventory"):
         raise click.UsageError("give --companion-host or --inventory, not both")
+    if flags["companion_host"] and flags["limit"]:
+        raise click.UsageError("--limit chooses from an inventory: give --companion-host or --limit, not both")
     if not flags["companion_host"]:
         names = ("companion_user", "companion_key_file", *(() if vehicle_alone else ("vehicle_id",)))
         alone = [name for name in names if flags[name]]
@@ -171,7 +176,7 @@ def companion(flags: dict[str, Any], *, vehicle_alone: bool = False) -> Companio
         if alone:
             flag = "--" + alone[0].replace("_", "-")
             raise click.UsageError(f"{flag} goes with --companion-host; companions of an inventory have theirs in it")
-        return None
+        return InventoryPart(flags["limit"]) if flags["limit"] else None
     return Companion(
         host=flags["companion_host"],
         port=flags["companion_port"],

@@ -16,9 +16,9 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     ExitCode,
 )
 
-from ._build import Companion, inventory_for
 from ._doctor import LEVELS, Finding, failed
 from ._host_answers import host_error, silence_error
+from ._inventory import Companion, InventoryPart, inventory_for
 from ._runner import PlaybookResult, private_folder, run_playbook
 
 __all__ = ["examine_companions", "judge_companion"]
@@ -27,7 +27,7 @@ FREE_BYTES_ENOUGH = 1_000_000_000
 MAX_TEXT = 400
 
 
-def examine_companions(config: PreflightConfig, companion: Companion | None) -> Iterator[Finding]:
+def examine_companions(config: PreflightConfig, companion: Companion | InventoryPart | None) -> Iterator[Finding]:
     """Ask each companion, at the same time; one that does not answer is a finding like any other.
 
     Raises:

@@ -27,7 +27,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_hint i
 from ansible_collections.gps_denied.preflight.plugins.module_utils._reloc_report import HintReport, fold_hint
 from ansible_collections.gps_denied.preflight.plugins.module_utils._run import new_run_id, open_run, store_report
 
-from ._build import Companion, ProgressHandler, UnexpectedRunError, inventory_for, setting_variables
+from ._build import ProgressHandler, UnexpectedRunError, setting_variables
+from ._inventory import Companion, InventoryPart, inventory_for
 
 __all__ = ["FieldRequest", "HintPlace", "give_hint", "upload_landing"]
 
@@ -41,7 +42,7 @@ class FieldRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     config_file: str | None = None
-    companion: Companion | None = None
+    companion: Companion | InventoryPart | None = None
     check: bool = False
     verbosity: int = 0
 

@@ -22,8 +22,8 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
     SettingsError,
 )
 
-from ._build import Companion, inventory_for
 from ._host_answers import host_error, silence_error
+from ._inventory import Companion, InventoryPart, inventory_for
 from ._runner import PlaybookResult, private_folder, run_playbook
 
 __all__ = ["RootAccess", "install_trust", "provision"]
@@ -36,7 +36,7 @@ class RootAccess:
     """Which companions, and how root is reached there; without `companion` the inventory decides."""
 
     config: PreflightConfig
-    companion: Companion | None = None
+    companion: Companion | InventoryPart | None = None
     become_password: str | None = field(default=None, repr=False)
     check: bool = False
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _die_with_parent
+from ._inventory import Inventory
 from ._worker_watch import WorkerWatch
 
 COLLECTION = "gps_denied.preflight"
@@ -155,7 +156,7 @@ def run_playbook(
     name: str,
     *,
     private_dir: Path,
-    inventory: str,
+    inventory: Inventory,
     variables: Mapping[str, Any],
     check: bool = False,
     verbosity: int = 0,
@@ -202,7 +203,8 @@ def run_playbook(
     config = RunnerConfig(
         private_data_dir=str(private_dir),
         playbook=f"{COLLECTION}.{name}",
-        inventory=inventory,
+        inventory=inventory.path,
+        limit=inventory.limit,
         extravars=dict(variables),
         cmdline=" ".join(words) or None,
         verbosity=verbosity or None,

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from companions import ADMIN_USER, Companion, make_key
 
 from operator_tool import BuildCacheRequest, CacheBuildOutcome, CacheBuildReport, FlightFromFile, build_cache
-from operator_tool._build import Companion as OneCompanion
+from operator_tool import Companion as OneCompanion
 from operator_tool._cli import cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -114,6 +114,8 @@ def test_download_alone_and_then_only_what_failed(place: Path) -> None:
         (("build-cache", "--flight-id", "a", "--vehicle-id", "v"), 2, "--vehicle-id goes with"),
         (("upload-landing", "--vehicle-id", "v"), 2, "--vehicle-id goes with"),
         (("verify", "--companion-host", "a", "--inventory", "b"), 2, "--companion-host or --inventory, not both"),
+        (("verify", "--companion-host", "a", "--limit", "b"), 2, "--companion-host or --limit, not both"),
+        (("doctor", "--workstation", "--limit", "b"), 2, "--workstation or --limit, not both"),
         (("download", "--flight-id", "a", "--tile-source", "a", "--satellite-provider-url", "b"), 2, "not both"),
         (("plan", "--flight-id", "a", "--flights-dir", "a", "--flights-api-base-url", "b"), 2, "not both"),
         (("build-cache", "--flight-id", "a", "--api-key", "k", "--api-key-file", "f"), 2, "not both"),
