@@ -17,6 +17,7 @@ import os
 from typing import Any, Dict, Tuple
 
 from ._errors import TileSourceError
+from ._tile_source_local import check_local_path
 
 __all__ = ["PROFILES", "load_profile", "parse_profile", "profile_ids"]
 
@@ -217,6 +218,7 @@ def load_profile(name: str) -> Dict[str, Any]:
         spec = {**parse_profile(PROFILES, where="shipped")[base], **spec}
     inner = spec.get("path")
     if isinstance(inner, str) and not inner.startswith("~"):
+        check_local_path(inner)
         spec["path"] = os.path.join(os.path.dirname(os.path.abspath(path)), inner)
     spec.setdefault("id", os.path.splitext(os.path.basename(path))[0])
     return spec

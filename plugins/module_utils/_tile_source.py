@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Mapping, NamedTuple,
 from urllib.parse import urlsplit
 
 from ._errors import TileProviderTermsError, TileSourceError
-from ._tile_source_local import LocalTiles, open_local
+from ._tile_source_local import LocalTiles, check_local_path, open_local
 from ._tile_source_url import check_template, tile_url, with_key
 from ._tiles import Tile
 
@@ -118,6 +118,8 @@ class TileSourceSpec:
             self._check_http()
         elif not self.path:
             raise TileSourceError(f"tile source {self.id} of kind {self.kind} needs a path")
+        else:
+            check_local_path(self.path)
 
     def _check_http(self) -> None:
         parts = urlsplit(self.url or "")
@@ -353,7 +355,7 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
     if re.match(r"https?://", location):
         host = urlsplit(location).hostname or "provider"
         bare = location.split("?", maxsplit=1)[0]
-        if bare.endswith((".tif", ".tiff")):
+        if bare.lower().endswith((".tif", ".tiff", ".vrt")):
             raise TileSourceError(
                 f"a GeoTIFF is not read over the network: {host}",
                 remediation="Download the file, and give its path as tile source.",
@@ -364,6 +366,7 @@ def spec_from_location(location: str, *, source_id: Optional[str] = None) -> Dic
 
     if location.endswith(".toml") or location in profile_ids():
         return load_profile(location)
+    check_local_path(location)
     path = os.path.expanduser(location)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.splitext(os.path.basename(path.rstrip("/")))[0]).strip("-._")[:64]
     for suffix, kind in ((".pmtiles", "pmtiles"), (".mbtiles", "mbtiles"), (".tif", "geotiff"), (".tiff", "geotiff")):

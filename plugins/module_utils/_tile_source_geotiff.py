@@ -6,6 +6,9 @@
 
 A tile with too little imagery is a hole, not a picture: what lies beyond the edge of an orthophoto must show in the
 coverage. Where a tile has holes at all, they are transparent.
+
+GDAL opens this one file and nothing else. A virtual raster, a file beside it or a line of its metadata may name others,
+on servers too, and GDAL would fetch these by itself: whoever made the file would learn of the flight.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import warnings
 from typing import Any, List, Optional, Tuple
 
 from ._errors import TileSourceError
-from ._tile_source_local import LocalTile, LocalTiles, file_identity
+from ._tile_source_local import LocalTile, LocalTiles, check_local_path, file_identity
 from ._tiles import EARTH_RADIUS_M, Tile
 
 __all__ = ["GeotiffTiles"]
@@ -35,6 +38,11 @@ QUALITY = 90
 MERCATOR_HALF_M = math.pi * EARTH_RADIUS_M
 MAX_MERCATOR_LAT_DEG = 85.06
 CACHE_MB = 64
+MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""TIFF and BigTIFF, in either byte order."""
+MAX_AUX_BYTES = 16 * 1024 * 1024
+ONE_FILE = "Make one GeoTIFF of it that stands alone: gdal_translate -of COG FILE OUT.tif."
+_AUX_WORDS = (b"<NoDataValue", b"<SRS", b"<GeoTransform", b"<GCPList")
 
 
 class GeotiffTiles(LocalTiles):
@@ -51,11 +59,11 @@ class GeotiffTiles(LocalTiles):
     """
 
     def __init__(self, path: str, *, tile_size_px: int = 256, image_format: str = "auto") -> None:
+        check_local_path(path)
+        self.identity = [file_identity(path), "rendering", RENDERING]
+        _check_file(path)
         self._rasterio = _rasterio()
         self._path, self._size_px, self._format = path, tile_size_px, image_format
-        self.identity = [file_identity(path), "rendering", RENDERING]
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise TileSourceError(f"the tile source {path} is not a file")
         with self._env(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -63,6 +71,7 @@ class GeotiffTiles(LocalTiles):
             except self._rasterio.errors.RasterioError as exc:
                 raise TileSourceError(f"{path} cannot be read as a GeoTIFF: {_short(exc)}") from None
             try:
+                self._check_metadata()
                 self._bands, self._palette = self._choose_bands()
                 self._native_m = self._georeference()
             except BaseException:
@@ -97,7 +106,14 @@ class GeotiffTiles(LocalTiles):
         self._dataset.close()
 
     def _env(self) -> Any:
-        return self._rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_NUM_THREADS="1", CPL_DEBUG="OFF")
+        return self._rasterio.Env(
+            GDAL_CACHEMAX=CACHE_MB, GDAL_NUM_THREADS="1", CPL_DEBUG="OFF", GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"
+        )
+
+    def _check_metadata(self) -> None:
+        """Before anything asks for overviews: GDAL opens what this domain names, by any driver."""
+        if self._dataset.tags(ns="OVERVIEWS"):
+            raise TileSourceError(f"{self._path} names other files in its metadata", remediation=ONE_FILE)
 
     def _choose_bands(self) -> Tuple[List[int], Optional[Any]]:
         """Numbers of the colour bands (one for grey), and the palette where there is one."""
@@ -203,6 +219,29 @@ class GeotiffTiles(LocalTiles):
         else:
             image.save(out, "WEBP", quality=QUALITY, method=4)
         return out.getvalue()
+
+
+def _check_file(path: str) -> None:
+    """One whole TIFF: neither a pointer to other files, nor changed by one that lies beside it."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise TileSourceError(f"the tile source {path} is not a file")
+    if not (magic := _beginning(path, 4)).startswith(MAGICS):
+        why = "it is text that may point to other files" if magic.lstrip()[:1] in (b"<", b"{") else "it is no TIFF"
+        raise TileSourceError(f"{path} cannot be read as a GeoTIFF: {why}", remediation=ONE_FILE)
+    for beside, words in ((path + ".msk", ()), (path + ".aux.xml", _AUX_WORDS)):
+        if os.path.lexists(beside) and (not words or any(word in _beginning(beside, MAX_AUX_BYTES) for word in words)):
+            raise TileSourceError(
+                f"{beside} changes what {os.path.basename(path)} shows, and only the GeoTIFF itself is read",
+                remediation=ONE_FILE,
+            )
+
+
+def _beginning(path: str, size_bytes: int) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(size_bytes)
+    except OSError as exc:
+        raise TileSourceError(f"cannot open the tile source {path}: {exc.strerror}") from None
 
 
 def _rasterio() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
 import stat
 from typing import Any, NamedTuple, Optional
@@ -17,7 +18,7 @@ from ._errors import TileSourceError
 from ._pmtiles import PmtilesReader
 from ._tiles import Tile
 
-__all__ = ["LocalTile", "LocalTiles", "file_identity", "open_local"]
+__all__ = ["LocalTile", "LocalTiles", "check_local_path", "file_identity", "open_local"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 SUFFIXES = (".jpg", ".png", ".webp", ".jpeg")
@@ -53,6 +54,22 @@ class LocalTiles:
 
     def close(self) -> None:
         """Release the files."""
+
+
+def check_local_path(path: str) -> None:
+    """Refuse what names a server, or a virtual file of GDAL, where a path is wanted.
+
+    Raises:
+        TileSourceError: it is none of this machine's disk. What may be secret in it (a signed URL) is not repeated.
+    """
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", path)
+    virtual = re.match(r"/+vsi[a-z0-9_]*(?=/|$)", path)
+    if scheme or virtual:
+        what = virtual.group(0) if virtual else f"{scheme.group(1)}://" if scheme else ""
+        raise TileSourceError(
+            f"a tile source by {what} is not read: archives and GeoTIFF files are read from this machine's disk alone",
+            remediation="Download the file first, and give its path as tile source.",
+        )
 
 
 def file_identity(path: str) -> Any:

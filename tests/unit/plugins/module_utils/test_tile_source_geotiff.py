@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +220,7 @@ def broken(tmp_path: Path, name: str) -> tuple[str, str]:
         return str(tmp_path / "absent.tif"), "cannot open the tile source .*absent.tif: No such file"
     if name == "folder":
         return str(tmp_path), "is not a file"
-    return "/vsicurl/http://127.0.0.1:9/a.tif", "cannot open the tile source /vsicurl"
+    return "/vsicurl/http://127.0.0.1:9/a.tif", "a tile source by /vsicurl is not read"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,93 @@ def test_a_file_on_the_network_is_to_be_downloaded_first() -> None:
     with pytest.raises(TileSourceError, match="not read over the network: a.example") as caught:
         spec_from_location("https://a.example/ortho.tif?sig=canary-5up3r-s3cr3t")
     assert "canary" not in str(caught.value.to_dict())
+
+
+@pytest.mark.parametrize("kind", ["geotiff", "pmtiles", "folder"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://a.example/o.tif?sig=canary", "s3://canary/o.tif", "/vsicurl/https://a.example/canary.tif",
+        "/vsizip/vsicurl/https://a.example/canary.zip", "zip+https://a.example/canary.zip",
+    ],
+)  # fmt: skip
+def test_a_path_is_of_this_disk(path: str, kind: str, tmp_path: Path) -> None:
+    profile = tmp_path / "a.toml"
+    profile.write_text(f'id = "a"\nkind = "{kind}"\npath = "{path}"\n')
+    for spec in (lambda: {"id": "a", "kind": kind, "path": path}, lambda: spec_from_location(str(profile))):
+        with pytest.raises(TileSourceError, match="disk alone") as caught:
+            open_source(spec())
+        assert "Download the file first" in caught.value.remediation
+        assert "canary" not in str(caught.value.to_dict())
+
+
+@pytest.fixture
+def stranger() -> Iterator[socket.socket]:
+    """A server on this machine that nobody has any business with."""
+    with socket.create_server(("127.0.0.1", 0)) as server, rasterio.Env(GDAL_HTTP_TIMEOUT=1, GDAL_HTTP_MAX_RETRY=0):
+        server.setblocking(False)
+        yield server
+
+
+def was_asked(server: socket.socket) -> bool:
+    try:
+        server.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
+
+
+def pointing(tmp_path: Path, how: str, url: str) -> Path:
+    """A file that names another one on a server."""
+    transform, bands = placed(32632)
+    path = write(tmp_path / "a.tif", bands, transform)
+    source = f"<SourceFilename>/vsicurl/{url}</SourceFilename><SourceBand>1</SourceBand>"
+    vrt = '<VRTDataset rasterXSize="512" rasterYSize="512"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+    vrt += source + "</SimpleSource></VRTRasterBand></VRTDataset>"
+    if how == "metadata":
+        with rasterio.open(path, "r+") as dataset:
+            dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=url)
+    elif how == "a virtual raster":
+        path.write_text(vrt)
+    elif how == "aux.xml":
+        named = f'<Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{url}</MDI></Metadata>'
+        Path(f"{path}.aux.xml").write_text(f"<PAMDataset>{named}</PAMDataset>")
+    else:
+        Path(f"{path}.{how}").write_text(vrt)
+    return path
+
+
+@pytest.mark.parametrize("how", ["metadata", "a virtual raster", "aux.xml", "ovr", "msk"])
+def test_a_file_that_names_a_server_makes_nobody_ask_it(how: str, tmp_path: Path, stranger: socket.socket) -> None:
+    path = pointing(tmp_path, how, f"http://127.0.0.1:{stranger.getsockname()[1]}/a.tif")
+    if how in {"aux.xml", "ovr"}:
+        with GeotiffTiles(str(path)) as source:
+            assert source.read(INSIDE) is not None
+            with pytest.raises(TileSourceError, match="has no overviews"):
+                source.read(tile_at(CENTRE, 9))
+    else:
+        words = "names other files|may point to other files|and only the GeoTIFF itself is read"
+        with pytest.raises(TileSourceError, match=words) as caught:
+            GeotiffTiles(str(path))
+        assert "gdal_translate -of COG" in caught.value.remediation
+    assert not was_asked(stranger)
+
+
+def test_the_server_would_hear_of_it(tmp_path: Path, stranger: socket.socket) -> None:
+    """Positive control: opened as rasterio does it, the same file makes GDAL ask."""
+    path = pointing(tmp_path, "metadata", f"http://127.0.0.1:{stranger.getsockname()[1]}/a.tif")
+    with rasterio.open(path) as dataset:
+        dataset.overviews(1)
+    assert was_asked(stranger)
+
+
+@pytest.mark.parametrize("word", ["<NoDataValue>0</NoDataValue>", "<SRS>EPSG:3857</SRS>"])
+def test_what_lies_beside_and_would_change_the_picture_is_said(tmp_path: Path, word: str) -> None:
+    transform, bands = placed(32632)
+    path = write(tmp_path / "a.tif", bands, transform)
+    Path(f"{path}.aux.xml").write_text(f"<PAMDataset>{word}</PAMDataset>")
+    with pytest.raises(TileSourceError, match=r"a.tif.aux.xml changes what a.tif shows"):
+        GeotiffTiles(str(path))
 
 
 def test_without_rasterio_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
