@@ -18,7 +18,7 @@ class ActionModule(PhaseAction):
         report = write_report(run)
         self.sink.emit("report", text=f"{report.outcome.value}: {run.report_path}", path=run.report_path)
         return {
-            "changed": report.outcome is CacheBuildOutcome.SUCCESS,
+            "changed": report.outcome in (CacheBuildOutcome.SUCCESS, CacheBuildOutcome.CHECKED),
             "cache_build_report": report.to_dict(),
             "report_path": run.report_path,
             **failed_report(run, report),

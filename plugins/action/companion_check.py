@@ -43,6 +43,8 @@ class ActionModule(CompanionAction):
         findings += self._held(program_findings(seen, builder=builder, rsync=self.ssh_command() is not None))
         self._check_clock(facts["clock_epoch_s"] - time.time())
         prepared = run.facts()
+        if "request_core" not in prepared:
+            return self._foretold(run, "tiles are to be fetched first", findings)
         stable = for_builder(prepared["request_core"], version=seen.builder_version(builder))
         wanted = inputs_id(stable)
         current = facts["current"] or {}
@@ -54,12 +56,19 @@ class ActionModule(CompanionAction):
             keep_zones(self, run, str(current["generation"]))
             whole = "the active cache is the one wanted, and is healthy"
             return {"companion": {"build_needed": False, "reason": whole, "findings": _as_data(findings)}}
-        if not self._task.check_mode:
-            findings += self._held(room_findings(seen, archive_bytes=int(prepared["archive"]["size_bytes"])))
-            # Where the user may make it (the embedded default); else provisioning has.
-            self.command("mkdir", "-p", "--", config.companion_cache_root)
+        findings += self._held(room_findings(seen, archive_bytes=int(prepared["archive"]["size_bytes"])))
+        if self._task.check_mode:
+            return self._foretold(run, reason, findings)
+        # Where the user may make it (the embedded default); else provisioning has.
+        self.command("mkdir", "-p", "--", config.companion_cache_root)
         run.journal.record("fact", phase=self.phase, host=self.host, request=stable, nonce=secrets.token_hex(16))
         self.sink.emit("phase", phase=self.phase, text=f"ready; building because {reason}")
+        return {"companion": {"build_needed": True, "reason": reason, "findings": _as_data(findings)}}
+
+    def _foretold(self, run: Run, reason: str, findings: List[CompanionFinding]) -> Dict[str, Any]:
+        """A dry run's word of what would follow; before the tiles are here, nobody can tell what the cache lacks."""
+        run.journal.record("fact", phase=self.phase, host=self.host, outcome="checked")
+        self.sink.emit("phase", phase=self.phase, text=f"ready; would build because {reason}")
         return {"companion": {"build_needed": True, "reason": reason, "findings": _as_data(findings)}}
 
     def _look(self, run: Run, task_vars: Dict[str, Any]) -> CompanionLook:

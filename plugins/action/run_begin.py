@@ -48,11 +48,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if arguments["resume"]:
             runs = os.path.join(os.path.abspath(config.cache_staging_root), "runs")
             return self._describe(open_run(os.path.join(runs, str(arguments["run_id"]))))
-        run = begin_run(config, run_id=arguments["run_id"], facts={"companions": companions, "versions": versions()})
+        facts = {"companions": companions, "versions": versions(), "check": bool(self._task.check_mode)}
+        run = begin_run(config, run_id=arguments["run_id"], facts=facts)
         if not companions:
-            limited = " that --limit matches" if task_vars.get("ansible_limit") else ""
             error = SettingsError(
-                f"the inventory has no host in the group companions{limited}",
+                "the inventory has no host in the group companions",
                 remediation="Give an inventory with -i, or --companion-host.",
             )
             run.journal.record("fail", error=error.to_dict())

@@ -17,7 +17,7 @@ from ..module_utils._lock import holder_is_alive
 from ..module_utils._report import to_plain
 from ..module_utils._run import Run
 from ..module_utils._tile_archive import cut_archive
-from ..module_utils._tile_download import DownloadProgress, download_tiles
+from ..module_utils._tile_download import DownloadProgress, count_wanted, download_tiles
 from ..module_utils._tile_plan import plan_tiles
 from ..module_utils._tile_proof import check_download, examine_download
 from ..module_utils._tile_settings import configured_limits, configured_source
@@ -33,14 +33,24 @@ class ActionModule(PhaseAction):
         flight = run.load_flight()
         area, tiles = plan_tiles(flight, config)
         source = configured_source(config)
+        root = Path(config.cache_staging_root) / "tiles"
         if self._task.check_mode:
-            return {"changed": True, "tiles": {"source_id": source.id, "requested": len(tiles)}}
+            lacking = len(tiles)
+            if root.is_dir():
+                with TileStore(root) as store:
+                    lacking = count_wanted(tiles=tiles, source=source, store=store, limits=configured_limits(config))
+            if lacking:
+                text = f"would ask {source.id} for {lacking} of {len(tiles)} tiles"
+                self.sink.emit("phase", phase=self.phase, text=text)
+                run.journal.record("fact", phase=self.phase, ready=True)
+                return {"changed": True, "tiles": {"source_id": source.id, "requested": len(tiles)}}
+            # All is here: what follows writes into the run's own folder alone, and foretells what companions lack.
         holder = run.facts().get("lock_holder_pid")
 
         def show(progress: DownloadProgress) -> None:
             self.sink.emit("progress", phase=self.phase, done=progress.done, total=progress.total, unit="tiles")
 
-        with TileStore(Path(config.cache_staging_root) / "tiles") as store:
+        with TileStore(root) as store:
             report = download_tiles(
                 tiles=tiles,
                 source=source,
@@ -62,7 +72,8 @@ class ActionModule(PhaseAction):
                 path=Path(run.archive_path),
                 metadata={"name": flight.flight_id, "attribution": source.spec.attribution},
             )
-        KnownArchives(config.cache_staging_root).save(archive.sha256, archive.body_hashes)
+        if not self._task.check_mode:
+            KnownArchives(config.cache_staging_root).save(archive.sha256, archive.body_hashes)
         self.sink.emit(
             "phase",
             phase=self.phase,

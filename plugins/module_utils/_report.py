@@ -39,10 +39,11 @@ T = TypeVar("T")
 
 
 class CacheBuildOutcome(str, enum.Enum):
-    """How a run, or one companion's part of it, ended."""
+    """How a run, or one companion's part of it, ended; `checked` is a dry run that foretells a build."""
 
     SUCCESS = "success"
     IDEMPOTENT_NO_OP = "idempotent_no_op"
+    CHECKED = "checked"
     FAILURE = "failure"
 
 

@@ -177,6 +177,8 @@ def fold_journal(run_id: str, entries: Entries) -> CacheBuildReport:
     outcome = CacheBuildOutcome.SUCCESS
     if failure is not None:
         outcome = CacheBuildOutcome.FAILURE
+    elif any(row.outcome is CacheBuildOutcome.CHECKED for row in rows):
+        outcome = CacheBuildOutcome.CHECKED
     elif rows and all(row.outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP for row in rows):
         outcome = CacheBuildOutcome.IDEMPOTENT_NO_OP
     return CacheBuildReport(

@@ -20,7 +20,7 @@ from ._tile_source import HttpTileSource, LocalTileSource, TileRequest, TileSour
 from ._tile_store import TileState, TileStore
 from ._tiles import Tile, TileRun, TileSet
 
-__all__ = ["DownloadLimits", "DownloadProgress", "download_tiles"]
+__all__ = ["DownloadLimits", "DownloadProgress", "count_wanted", "download_tiles"]
 
 MAX_BACKLOG = 1024
 PROGRESS_S = 0.2
@@ -48,17 +48,14 @@ class _Batch:
         tiles: TileSet,
         source: TileSource,
         store: TileStore,
+        number: int,
         limits: DownloadLimits,
-        on_progress: Optional[Callable[[DownloadProgress], None]],
-        cancelled: Optional[Callable[[], bool]],
-        ask_again: bool,
+        on_progress: Optional[Callable[[DownloadProgress], None]] = None,
+        cancelled: Optional[Callable[[], bool]] = None,
+        ask_again: bool = False,
     ) -> None:
-        self.tiles, self.source, self.store, self.limits = tiles, source, store, limits
+        self.tiles, self.source, self.store, self.number, self.limits = tiles, source, store, number, limits
         self._on_progress, self._cancelled = on_progress, cancelled
-        number = store.source_number(source.source_key, attribution=source.spec.attribution)
-        if number is None:
-            raise DownloadError(f"the tile store {store.root} does not take a new source")
-        self.number = number
         self.started_s = time.monotonic()
         now_s = time.time()
         refresh_s = limits.refresh_after_s
@@ -211,8 +208,11 @@ def download_tiles(
         BuildCancelledError: `cancelled` said so.
     """
     source.check_zooms(tiles.zooms)
+    number = store.source_number(source.source_key, attribution=source.spec.attribution)
+    if number is None:
+        raise DownloadError(f"the tile store {store.root} does not take a new source")
     batch = _Batch(
-        tiles=tiles, source=source, store=store, limits=limits or DownloadLimits(),
+        tiles=tiles, source=source, store=store, number=number, limits=limits or DownloadLimits(),
         on_progress=on_progress, cancelled=cancelled, ask_again=ask_again,
     )  # fmt: skip
     wanted = batch.wanted()
@@ -232,6 +232,22 @@ def download_tiles(
     report = batch.report()
     batch.tell(report.elapsed_s)
     return report
+
+
+def count_wanted(
+    *, tiles: TileSet, source: TileSource, store: TileStore, limits: Optional[DownloadLimits] = None
+) -> int:
+    """How many tiles `download_tiles` would ask the source for; asks nobody and changes nothing.
+
+    Raises:
+        TileSourceError: the source has no such zooms.
+    """
+    source.check_zooms(tiles.zooms)
+    number = store.source_number(source.source_key)
+    if number is None:
+        return len(tiles)
+    batch = _Batch(tiles=tiles, source=source, store=store, number=number, limits=limits or DownloadLimits())
+    return sum(1 for _tile in batch.wanted())
 
 
 def _chain(first: WantedTile, others: Iterator[WantedTile]) -> Iterator[WantedTile]:

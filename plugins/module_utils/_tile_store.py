@@ -113,7 +113,8 @@ class TileStore:
                 if attribution is not None:
                     self._db.execute(
                         "INSERT INTO source (source_key, attribution) VALUES (?, ?) "
-                        "ON CONFLICT (source_key) DO UPDATE SET attribution = excluded.attribution",
+                        "ON CONFLICT (source_key) DO UPDATE SET attribution = excluded.attribution "
+                        "WHERE attribution IS NOT excluded.attribution",
                         (source_key, attribution),
                     )
                 row = self._db.execute("SELECT id FROM source WHERE source_key = ?", (source_key,)).fetchone()

@@ -45,7 +45,7 @@ def silence_error(result: PlaybookResult) -> CacheBuildError:
         return BuildCancelledError("cancelled by the operator")
     if result.finished and not result.failures:
         return SettingsError(
-            "the inventory has no host in the group companions, or none that --limit matches, or cannot be read",
+            "the inventory has no host in the group companions, or cannot be read",
             remediation="Look at it with `ansible-inventory -i PATH --graph companions`.",
         )
     said = "; ".join(result.failures) or " ".join(list(result.tail)[-3:]) or "no companion answered"

@@ -62,6 +62,8 @@ class ReportView(MapView):
 
 def verdict_of(report: CacheBuildReport) -> Verdict:
     """GO only where every companion has the cache and the map has no hole on the route."""
+    if report.outcome is CacheBuildOutcome.CHECKED:
+        return Verdict("no-go", "NO-GO: this was a dry run", ("Nothing was built: run it without --check.",))
     if report.outcome not in ACTIVE:
         reason = f"{report.failure_message or report.outcome.value} {report.remediation or ''}".strip()
         rows = [f"{row.host}: {row.failure_message}" for row in report.companions if row.outcome not in ACTIVE]

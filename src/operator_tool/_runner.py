@@ -27,12 +27,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import SettingsError
+
 from . import _die_with_parent
 from ._inventory import Inventory
 from ._worker_watch import WorkerWatch
 
 COLLECTION = "gps_denied.preflight"
 GRACE_S = 8.0
+NO_HOSTS = "--limit leaves us with no hosts to target"
+"""Ansible's word, where a pattern matches nothing: it then begins no play."""
 TIDY_S = 60
 """How long what follows a killed driver may take, where the companions do not answer."""
 PASSED_ON = (
@@ -166,6 +170,9 @@ def run_playbook(
 ) -> PlaybookResult:
     """Run `gps_denied.preflight.<name>` to its end, or to its cancellation by SIGINT or SIGTERM.
 
+    Raises:
+        SettingsError: the inventory is limited to companions that it does not have.
+
     Args:
         variables: extra variables; never a secret, since ansible-runner writes them down.
         on_text: called with Ansible's own output, for people who ask for it.
@@ -225,6 +232,11 @@ def run_playbook(
     )
     with _signals(ending.cancel):
         _status, result.rc = runner.run()
+    if inventory.limit and not result.finished and NO_HOSTS in "".join(result.tail):
+        raise SettingsError(
+            "no companion of the inventory is one that --limit names",
+            remediation=f"Look at them with `ansible-inventory -i {shlex.quote(inventory.path)} --graph companions`.",
+        )
     return result
 
 

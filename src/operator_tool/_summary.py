@@ -15,6 +15,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_downloa
 HEADLINES = {
     CacheBuildOutcome.SUCCESS: "success: the cache is built, verified and active",
     CacheBuildOutcome.IDEMPOTENT_NO_OP: "idempotent_no_op: the active cache is the one wanted; nothing was done",
+    CacheBuildOutcome.CHECKED: "checked: a dry run; nothing was changed",
 }
 
 
@@ -61,5 +62,7 @@ def _companion(row: CompanionReport) -> str:
     if row.outcome is CacheBuildOutcome.FAILURE:
         message = str(row.failure_message).rstrip(".")
         return f"  {row.host:<11} failure in {row.failure_phase}: {message}. {row.remediation}"
+    if row.outcome is CacheBuildOutcome.CHECKED:
+        return f"  {row.host:<11} ready; a cache would be built and activated"
     generation = f"generation {row.cache.generation}" if row.cache else "no generation"
     return f"  {row.host:<11} {row.outcome.value}, {generation}"

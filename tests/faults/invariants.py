@@ -192,7 +192,8 @@ def run_faults(staging: Path, status: int, report: Mapping[str, Any] | None, sai
             found.append("I4: a success with a companion that failed")
     for folder in sorted((staging / "runs").glob("*")):
         size = sum(path.lstat().st_size for path in folder.rglob("*"))
-        if size > MAX_RUN_BYTES or (folder / "journal.ndjson").stat().st_size > MAX_JOURNAL_BYTES:
+        journal = folder / "journal.ndjson"  # a run that was killed at its first step has none yet
+        if size > MAX_RUN_BYTES or (journal.exists() and journal.stat().st_size > MAX_JOURNAL_BYTES):
             found.append(f"I7: {folder.name} takes {size} bytes")
         if folder.lstat().st_mode & 0o077:
             found.append(f"I12: {folder.name} may be entered by others")

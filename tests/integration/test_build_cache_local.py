@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from invariants import companion_faults, run_faults, store_faults
+from tree_hash import tree
 
 import operator_tool
 from operator_tool import (
@@ -31,6 +32,7 @@ from operator_tool import (
     CacheBuildReport,
     FlightById,
     FlightFromFile,
+    InventoryPart,
     build_cache,
 )
 
@@ -88,6 +90,23 @@ def active(settings: dict[str, Any]) -> Path:
     return (Path(settings["companion_cache_root"]) / "current").resolve(strict=True)
 
 
+def test_a_part_of_the_fleet(settings: dict[str, Any], tmp_path: Path) -> None:
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    nobody = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = tmp_path / "fleet.json"
+    inventory.write_text(json.dumps({"companions": {"hosts": {"drone-1": here, "drone-2": nobody}}}))
+    settings["inventory"] = str(inventory)
+    report = build(settings, companion=InventoryPart("drone-1"), check=True)
+    checked = (report.outcome, [row.host for row in report.companions])
+    assert checked == (CacheBuildOutcome.CHECKED, ["drone-1"]), report.failure_message
+    report = build(settings, companion=InventoryPart("drone-3"), check=True)
+    assert (report.exit_code, report.companions) == (2, ())
+    assert report.failure_message == "no companion of the inventory is one that --limit names"
+    words = ("verify", "--inventory", str(inventory), "--limit", "drone-3")
+    told = subprocess.run([BIN / "operator-tool", *words], capture_output=True, text=True, check=False)
+    assert (told.returncode, "--limit" in told.stderr) == (2, True), told.stderr
+
+
 def test_the_main_job_and_then_nothing_to_do(settings: dict[str, Any]) -> None:
     records: list[dict[str, Any]] = []
     request = BuildCacheRequest(flight=FlightFromFile(SURVEY), settings=settings)
@@ -121,7 +140,12 @@ def test_the_main_job_and_then_nothing_to_do(settings: dict[str, Any]) -> None:
     assert saved == report.to_dict()
     assert lock_is_free(settings)
 
-    before = snapshot(Path(settings["companion_cache_root"]))
+    before, whole = snapshot(Path(settings["companion_cache_root"])), tree(staging / "tiles")
+    foretold = build(settings, check=True)
+    assert foretold.outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP, foretold.failure_message
+    foretold = build({**settings, "camera_agl_m": 70}, check=True)
+    assert foretold.outcome is CacheBuildOutcome.CHECKED, foretold.failure_message
+    assert tree(staging / "tiles") == whole
     again = build(settings)
     assert again.outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP, again.failure_message
     assert again.download is not None
@@ -172,8 +196,15 @@ def playbook(variables: dict[str, Any], *arguments: str) -> subprocess.Completed
     )
 
 
-def test_check_mode_changes_nothing_on_the_companion(settings: dict[str, Any]) -> None:
-    build(settings, check=True)
+def test_a_dry_run_changes_nothing_and_says_what_would_follow(settings: dict[str, Any]) -> None:
+    records: list[dict[str, Any]] = []
+    request = BuildCacheRequest(flight=FlightFromFile(SURVEY), settings=settings, check=True)
+    report = build_cache(request, on_progress=records.append)
+    assert (report.exit_code, report.outcome) == (0, CacheBuildOutcome.CHECKED), report.failure_message
+    assert [row.outcome for row in report.companions] == [CacheBuildOutcome.CHECKED]
+    said = "\n".join(str(record.get("text")) for record in records)
+    assert "would ask bali for 15 of 15 tiles" in said
+    assert "ready; would build because tiles are to be fetched first" in said
     assert not list(Path(settings["companion_cache_root"]).iterdir())
     assert not (Path(settings["cache_staging_root"]) / ".c12.lock").exists()
 

@@ -56,6 +56,14 @@ def test_success(tmp_path: Path, journal: Journal) -> None:
     assert [row.host for row in report.companions] == ["a", "b"]
 
 
+def test_a_dry_run_is_told_from_a_build_and_from_nothing_to_do(tmp_path: Path, journal: Journal) -> None:
+    succeed(journal, "a", outcome="idempotent_no_op")
+    succeed(journal, "b", outcome="checked")
+    assert (fold(tmp_path).outcome, fold(tmp_path).exit_code) == (CacheBuildOutcome.CHECKED, 0)
+    fail(journal, CompanionUnreachableError("off"), host="b")
+    assert fold(tmp_path).outcome is CacheBuildOutcome.FAILURE
+
+
 def test_no_op_only_where_every_companion_needed_nothing(tmp_path: Path, journal: Journal) -> None:
     succeed(journal, "a", "b", outcome="idempotent_no_op")
     assert fold(tmp_path).outcome is CacheBuildOutcome.IDEMPOTENT_NO_OP
