@@ -19,7 +19,13 @@ sys.path[:0] = [str(_HERE / name) for name in ("companion", "fixtures", "faults"
 import companions as containers  # noqa: E402
 from shared_data import SHARED_DATA  # noqa: E402
 
+from operator_tool import _runner  # noqa: E402
+
 __all__ = ["SHARED_DATA"]
+
+if "COVERAGE_PROCESS_CONFIG" in os.environ:
+    # The driver hands on what is listed alone: without this, `make coverage` would not see the plugins that it runs.
+    _runner.PASSED_ON = (*_runner.PASSED_ON, "COVERAGE_PROCESS_CONFIG")
 
 REPO = _HERE.parent
 _COUNTER = itertools.count(1)

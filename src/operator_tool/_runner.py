@@ -39,7 +39,7 @@ NO_HOSTS = "--limit leaves us with no hosts to target"
 """Ansible's word, where a pattern matches nothing: it then begins no play."""
 TIDY_S = 60
 """How long what follows a killed driver may take, where the companions do not answer."""
-PASSED_ON = (
+PASSED_ON: tuple[str, ...] = (
     "HOME",
     "LANG",
     "LC_ALL",
