@@ -20,6 +20,7 @@ from companions import Companion
 
 from operator_tool import BuildCacheRequest, CacheBuildOutcome, CacheBuildReport, FlightFromFile, build_cache
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 SURVEY = str(EXAMPLES / "flights" / "bali-survey.plan")
