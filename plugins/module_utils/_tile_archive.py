@@ -18,6 +18,7 @@ import tempfile
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO, Deque, Iterator, List, Mapping, Optional, Tuple
 
@@ -41,6 +42,7 @@ from ._tiles import Tile, TileSet, tile_bounds
 __all__ = ["ArchiveInfo", "cut_archive"]
 
 WRITE_BYTES = 4 * 1024 * 1024
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -126,33 +128,41 @@ class _Bodies:
 
     def __init__(self, store: TileStore, bodies: ArchiveBodies) -> None:
         self._store, self._bodies = store, bodies
+        self._ends = bodies.lengths.cumsum()
+        self.block_bytes = max(WRITE_BYTES, int(bodies.lengths.max(initial=0)))
         self._damaged: List[int] = []
 
     def blocks(self) -> Iterator[range]:
         """Ranges of bodies that make about a block together."""
-        start = size = 0
-        for index, length in enumerate(self._bodies.lengths):
-            size += int(length)
-            if size >= WRITE_BYTES:
-                yield range(start, index + 1)
-                start, size = index + 1, 0
-        if start < len(self._bodies):
-            yield range(start, len(self._bodies))
+        first = 0
+        while first < len(self._bodies):
+            whole = int(self._ends.searchsorted(self._start(first) + self.block_bytes, side="right"))
+            yield range(first, whole)
+            first = whole
+
+    def _start(self, index: int) -> int:
+        return int(self._ends[index - 1]) if index else 0
 
     def read(self, index: int) -> bytes:
         """The bytes of one body."""
         bodies = self._bodies
         return self._store.read(int(bodies.packs[index]), int(bodies.offsets[index]), int(bodies.lengths[index]))
 
-    def load(self, block: range) -> bytes:
-        """The bytes of a block; damaged bodies are noted."""
-        parts: List[bytes] = []
-        for index in block:
-            body = self.read(index)
-            if hashlib.sha256(body).digest() != self._bodies.digests[index].tobytes():
-                self._damaged.append(int(self._bodies.numbers[index]))
-            parts.append(body)
-        return b"".join(parts)
+    def load(self, block: range, space: memoryview) -> memoryview:
+        """Fill a space of `block_bytes` with a block's bodies and return that part of it; damaged bodies are noted."""
+        part = slice(block.start, block.stop)
+        packs, offsets, lengths = (
+            column[part].tolist() for column in (self._bodies.packs, self._bodies.offsets, self._bodies.lengths)
+        )
+        digests = self._bodies.digests[part].tobytes()
+        start = 0
+        for place, (pack, offset, length) in enumerate(zip(packs, offsets, lengths)):
+            body = space[start : start + length]
+            self._store.read_into(pack, offset, body)
+            if hashlib.sha256(body).digest() != digests[32 * place : 32 * place + 32]:
+                self._damaged.append(int(self._bodies.numbers[block.start + place]))
+            start += length
+        return space[:start]
 
     def check(self) -> None:
         """Raise DownloadError where a body was damaged; these are forgotten."""
@@ -174,14 +184,10 @@ def _write(path: Path, front: bytes, bodies: _Bodies) -> str:
         with os.fdopen(descriptor, "wb", buffering=0) as stream, ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(
             1
         ) as hasher:
-            _write_all(stream, front)
-            hashed: Optional[Future[None]] = None
+            _write_all(stream, memoryview(front))
             for block in _ahead(loader, bodies):
-                if hashed is not None:
-                    hashed.result()
                 hashed = hasher.submit(digest.update, block)
                 _write_all(stream, block)
-            if hashed is not None:
                 hashed.result()
             bodies.check()
             os.fchmod(stream.fileno(), 0o644)
@@ -200,18 +206,21 @@ def _write(path: Path, front: bytes, bodies: _Bodies) -> str:
     return digest.hexdigest()
 
 
-def _ahead(loader: ThreadPoolExecutor, bodies: _Bodies) -> Iterator[bytes]:
-    """The blocks in order, two of them loaded ahead."""
-    waiting: Deque[Future[bytes]] = deque()
-    for numbers in bodies.blocks():
-        waiting.append(loader.submit(bodies.load, numbers))
-        if len(waiting) > 2:
+def _ahead(loader: ThreadPoolExecutor, bodies: _Bodies) -> Iterator[memoryview]:
+    """The blocks in order, two of them loaded ahead; a block is good until the next one is asked for.
+
+    Their memory is used again and again: fresh pages for every block cost as much as half of the hashing.
+    """
+    spaces = cycle([memoryview(bytearray(bodies.block_bytes)) for _space in range(AHEAD + 1)])
+    waiting: Deque[Future[memoryview]] = deque()
+    for block in bodies.blocks():
+        waiting.append(loader.submit(bodies.load, block, next(spaces)))
+        if len(waiting) > AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _write_all(stream: BinaryIO, block: bytes) -> None:
-    view = memoryview(block)
+def _write_all(stream: BinaryIO, view: memoryview) -> None:
     while view:
         view = view[stream.write(view) :]

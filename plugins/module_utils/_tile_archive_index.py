@@ -169,13 +169,14 @@ def _look_up(store: TileStore, numbers: Integers, rank: Integers) -> ArchiveBodi
     table = np.zeros((4, len(numbers)), dtype=np.int64)
     digests = np.zeros((len(numbers), 32), dtype=np.uint8)
     found = 0
-    for number, pack, offset, length, sha256 in store.body_rows(numbers):
-        if number != numbers[found]:
+    for rows in store.body_rows(numbers):
+        *columns, hashes = zip(*rows) if rows else [()] * 5
+        part = slice(found, found + len(rows))
+        if not np.array_equal(columns[0], numbers[part]):
             break
-        place = rank[found]
-        table[:, place] = number, pack, offset, length
-        digests[place] = np.frombuffer(sha256, dtype=np.uint8)
-        found += 1
+        table[:, rank[part]] = columns
+        digests[rank[part]] = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(-1, 32)
+        found += len(rows)
     if found != len(numbers):
         raise DownloadError(
             f"the index of the tile store {store.root} is damaged: a tile without a body",
@@ -189,14 +190,16 @@ def plan_archive(tiles: TileSet, store: TileStore, source: int) -> ArchiveIndex:
     import numpy as np
 
     ids, numbers = _collect(tiles, store, source)
-    unique, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
+    numbers, first, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     # Bodies are written in the order in which their tiles come first: that is what PMTiles calls clustered.
     order = np.argsort(first, kind="stable")
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    bodies = _look_up(store, unique, rank)
-    starts = np.cumsum(bodies.lengths) - bodies.lengths
     body_of: Any = rank[inverse]
+    del first, inverse, order  # a column of a million tiles is 8 MB
+    bodies = _look_up(store, numbers, rank)
+    del numbers, rank
+    starts = np.cumsum(bodies.lengths) - bodies.lengths
     if len(ids) == 0:
         return ArchiveIndex(bodies, 0, 0, b"", b"")
     # A run goes on while the ids follow each other and the body stays the same.

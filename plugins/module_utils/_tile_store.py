@@ -195,14 +195,17 @@ class TileStore:
                 (source, run.z, run.y, run.x_first, run.x_last),
             ).fetchall()
 
-    def body_rows(self, numbers: Iterable[int]) -> Iterator[Tuple[int, int, int, int, bytes]]:
-        """Number, pack, offset, length and SHA-256 of bodies, by number; those that are not there are left out."""
+    def body_rows(self, numbers: Iterable[int]) -> Iterator[List[Tuple[int, int, int, int, bytes]]]:
+        """Number, pack, offset, length and SHA-256 of bodies, in batches; those that are not there are left out.
+
+        Where the numbers rise, so do those of the rows.
+        """
         with index_errors(self.root):
             remaining = map(int, numbers)
             for part in iter(lambda: list(islice(remaining, SQL_BATCH)), []):
                 marks = sql_marks(part)
                 query = f"SELECT id, pack, offset, length, sha256 FROM blob WHERE id IN {marks} ORDER BY id"  # noqa: S608
-                yield from self._db.execute(query, part)
+                yield self._db.execute(query, part).fetchall()
 
     def read(self, pack: int, offset: int, length: int) -> bytes:
         """The bytes of a body.
@@ -211,6 +214,10 @@ class TileStore:
             DownloadError: the pack is gone or shorter than the index says.
         """
         return self._reader.read(pack, offset, length)
+
+    def read_into(self, pack: int, offset: int, space: memoryview) -> None:
+        """`read`, but into memory that is there already; what a pack lacks at its end is left as it was."""
+        self._reader.read_into(pack, offset, space)
 
     def body(self, source: int, tile: Tile) -> Optional[bytes]:
         """The verified bytes of a tile, None where it has none.
@@ -221,10 +228,10 @@ class TileStore:
         stored = self.get(source, tile)
         if stored is None or stored.state != TileState.PRESENT or stored.blob is None:
             return None
-        row = next(self.body_rows([stored.blob]), None)
-        if row is None:
+        rows = next(self.body_rows([stored.blob]))
+        if not rows:
             return None
-        _number, pack, offset, length, sha256 = row
+        _number, pack, offset, length, sha256 = rows[0]
         content = self.read(pack, offset, length)
         if hashlib.sha256(content).digest() != sha256:
             self.forget_bodies([stored.blob])

@@ -129,20 +129,38 @@ class PackReader:
         """The bytes at a place.
 
         Raises:
-            DownloadError: the pack is gone, unreadable or too short.
+            DownloadError: the pack is gone or unreadable.
         """
+        space = bytearray(length)
+        return bytes(space[: self.read_into(number, offset, memoryview(space))])
+
+    def read_into(self, number: int, offset: int, space: memoryview) -> int:
+        """Fill a space with the bytes from a place on; how many there were, fewer only at the pack's end.
+
+        Raises:
+            DownloadError: the pack is gone or unreadable.
+        """
+        filled = 0
         try:
-            descriptor = self._descriptors.get(number)
-            if descriptor is None:
-                if len(self._descriptors) >= OPEN_PACKS:
-                    os.close(self._descriptors.pop(next(iter(self._descriptors))))
-                descriptor = os.open(_path(self._folder, number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                self._descriptors[number] = descriptor
-            content = os.pread(descriptor, length, offset)
+            descriptor = self._descriptor(number)
+            while filled < len(space):
+                count = os.preadv(descriptor, [space[filled:]], offset + filled)
+                if count == 0:
+                    break
+                filled += count
         except OSError as exc:
             store = self._folder.parent
             raise DownloadError(f"cannot read pack {number} of the tile store {store}: {exc.strerror}") from None
-        return content
+        return filled
+
+    def _descriptor(self, number: int) -> int:
+        descriptor = self._descriptors.get(number)
+        if descriptor is None:
+            if len(self._descriptors) >= OPEN_PACKS:
+                os.close(self._descriptors.pop(next(iter(self._descriptors))))
+            descriptor = os.open(_path(self._folder, number), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            self._descriptors[number] = descriptor
+        return descriptor
 
     def close(self) -> None:
         """Close the packs."""
