@@ -28,12 +28,12 @@ def test_a_mutated_model_is_caught_before_centring_could_hide_it() -> None:
     head = open_head("lite0-vlad")
     image = ground(4, 3)
     pictures = np.stack([image[y : y + 224, x : x + 224] for y in range(0, 512, 90) for x in range(0, 768, 90)])
-    _figures, findings = _gates.degeneracy(head.describe(pictures))
+    _figures, findings = _gates.degeneracy(head.describe(pictures), head.telling_dim)
     assert not any(finding.fatal for finding in findings)
     run = head._session.run
     # a conversion that loses the scale of the features: a large constant drowns what differs
     head._session.run = lambda pictures: run(pictures) * 1e-4 + 5.0  # type: ignore[method-assign]
-    figures, findings = _gates.degeneracy(head.describe(pictures))
+    figures, findings = _gates.degeneracy(head.describe(pictures), head.telling_dim)
     assert any(finding.fatal for finding in findings), figures
 
 

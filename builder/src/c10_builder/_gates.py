@@ -34,13 +34,17 @@ def evenly(count: int, wanted: int) -> Any:
     return np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(np.int64))
 
 
-def degeneracy(raw: Any) -> Tuple[Dict[str, float], List[Finding]]:
+def degeneracy(raw: Any, telling_dim: int = 0) -> Tuple[Dict[str, float], List[Finding]]:
     """Whether raw descriptors, before any centring, tell places apart at all.
 
     A broken weight conversion gives nearly equal vectors; after centring and PCA it looks like a good model, so this
     looks at the raw rows. Effective rank: Roy and Vetterli, EUSIPCO 2007.
+
+    Args:
+        raw: rows x values.
+        telling_dim: see `Head`.
     """
-    rows = np.asarray(raw[evenly(len(raw), _SAMPLE_ROWS)], dtype=np.float64)
+    rows = np.asarray(raw[evenly(len(raw), _SAMPLE_ROWS)], dtype=np.float64)[:, : telling_dim or None]
     findings: List[Finding] = []
     if not np.isfinite(rows).all():
         raise BuilderError("descriptors_degenerate", "the model gave values that are not numbers")

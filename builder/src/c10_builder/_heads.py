@@ -44,6 +44,8 @@ class Head:
         id: name by which requests ask for it.
         sha256: hash of everything that decides its output: weights, vocabulary, parameters, library version.
         dim: length of a raw descriptor.
+        telling_dim: how many of its first values differ much between places; what follows (a mean of positive
+            features) is much the same in any picture, with a sound model as with a broken one. 0: all of them.
         window_px: side of the square picture it takes.
         provider: what computes it, and why it is not what was asked for, if so.
         parity_cos_min: least cosine between what computes it and the CPU, on reference pictures.
@@ -53,6 +55,7 @@ class Head:
     id = ""
     sha256 = ""
     dim = 0
+    telling_dim = 0
     window_px = 224
     provider: Dict[str, Optional[str]] = {"requested": "cpu", "used": "cpu", "fallback_reason": None}
     parity_cos_min = 1.0

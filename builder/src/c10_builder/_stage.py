@@ -73,7 +73,7 @@ def stage(
             hint="the map is empty, black or too coarse here; check the tile source",
         )
     compact = Rows(raw, kept)
-    figures, findings = _gates.degeneracy(compact)
+    figures, findings = _gates.degeneracy(compact, head.telling_dim)
     job.report["quality"].update(figures)
     job.act_on(findings)
     basis = fit_pca(compact, settings.dims)

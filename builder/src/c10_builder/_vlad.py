@@ -35,14 +35,10 @@ def vlad(local: Any, words: Any) -> Any:
     Returns:
         k*d float32 of length one (zeros when n is 0).
     """
-    k, d = words.shape
-    sums = np.zeros((k, d), dtype=np.float32)
+    owner = np.zeros((len(words), len(local)), dtype=np.float32)
     if len(local):
-        nearest = np.argmax(local @ unit_rows(words).T, axis=1)
-        for word in range(k):
-            mine = local[nearest == word]
-            if len(mine):
-                sums[word] = mine.sum(axis=0) - len(mine) * words[word]
+        owner[np.argmax(local @ unit_rows(words).T, axis=1), np.arange(len(local))] = 1
+    sums = owner @ local - owner.sum(axis=1, keepdims=True) * words
     sums = np.sign(sums) * np.sqrt(np.abs(sums))
     return unit_rows(unit_rows(sums).reshape(-1)).astype(np.float32)
 
