@@ -9,6 +9,7 @@ from typing import Any
 
 from . import _gates
 from ._calibrate import calibrate
+from ._cut import WindowCutter
 from ._errors import BuilderError
 from ._geo import WORLD_M, lonlat_of, mercator_of
 from ._hard import hard_places, hard_recall
@@ -17,7 +18,7 @@ from ._job import Job
 from ._pmtiles import PmtilesReader
 from ._screen import Screened, TileCache
 from ._stage import Staged, seal
-from ._windows import Plan, Window, cut_window
+from ._windows import Plan, Window
 
 __all__ = ["accept"]
 
@@ -29,7 +30,8 @@ def accept(job: Job, archive: PmtilesReader, screened: Screened, plan: Plan, raw
     rows = _gates.evenly(len(index), 48)
     cache = TileCache(archive, screened)
     size = index.meta["model"]["window_px"]
-    pictures = [cut_window(plan.windows[staged.kept[row]], cache, plan.tile_px, size)[0] for row in rows]
+    cutter = WindowCutter(cache, plan.tile_px, size)
+    pictures = [cutter.cut(plan.windows[staged.kept[row]])[0] for row in rows]
     figures, findings, copies = _gates.self_retrieval(
         index, pictures, rows, latitude_deg=index.meta["latitude_deg"], seed=seed
     )

@@ -61,6 +61,7 @@ class Build:
 
     def close(self) -> None:
         """Let go of the work folder; after the report, so that who follows the build sees it."""
+        self._job.voice.end_record()
         if self._lock is not None:
             self._lock.close()
 

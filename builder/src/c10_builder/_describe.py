@@ -9,10 +9,11 @@ from typing import Any, Iterator, Sequence, Tuple
 
 import numpy as np
 
+from ._cut import WindowCutter
 from ._heads import Head
 from ._pmtiles import PmtilesReader
 from ._screen import Screened, TileCache
-from ._windows import Plan, cut_window
+from ._windows import Plan
 
 __all__ = ["described"]
 
@@ -30,12 +31,10 @@ def described(
     """
     if not len(which):
         return
-    cache = TileCache(archive, screened)
+    cutter = WindowCutter(TileCache(archive, screened), plan.tile_px, head.window_px)
 
     def cut(first: int) -> Tuple[Any, Any]:
-        pieces = [
-            cut_window(plan.windows[k], cache, plan.tile_px, head.window_px) for k in which[first : first + _BATCH]
-        ]
+        pieces = [cutter.cut(plan.windows[k]) for k in which[first : first + _BATCH]]
         return np.stack([picture for picture, _ in pieces]), np.array([share for _, share in pieces], dtype=np.float32)
 
     # the next batch is cut while this one is described: decoding and resampling leave the interpreter's lock

@@ -16,11 +16,12 @@ from typing import Any, List, Tuple
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+from ._cut import cut_window
 from ._gates import evenly
 from ._geo import WORLD_M, mercator_stretch
 from ._index import Index
 from ._screen import TileCache
-from ._windows import Plan, Window, cut_window
+from ._windows import Plan, Window
 
 __all__ = ["as_seen_from_the_air", "hard_places", "hard_recall"]
 

@@ -13,12 +13,13 @@ import numpy as np
 import PIL
 from PIL import features as pil_features
 
+from ._cut import window_digest
 from ._heads import Head
 from ._publish import canonical, write_file
 from ._request import BuildRequest
 from ._screen import Screened
 from ._version import CODE_VERSION, INDEX_SCHEMA, __version__
-from ._windows import Plan, window_digest
+from ._windows import Plan
 
 __all__ = ["decoder_version", "identities", "package_of", "write_binding"]
 
@@ -46,7 +47,7 @@ def identities(request: BuildRequest, plan: Plan, screened: Screened, head: Head
         ]
     )
     prefix = hashlib.sha256(common).digest()
-    digests = [window_digest(window, screened, prefix) for window in plan.windows]
+    digests = [window_digest(window, screened, head.window_px, prefix) for window in plan.windows]
     camera = request.camera
     content = hashlib.sha256(common)
     content.update(

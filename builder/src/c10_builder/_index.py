@@ -18,11 +18,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 import numpy as np
 from PIL import Image
 
+from ._cut import resample
 from ._errors import BuilderError
 from ._geo import lonlat_of, mercator_of, mercator_stretch
 from ._pack import project
 from ._version import INDEX_SCHEMA
-from ._windows import resample
 
 __all__ = ["META_DTYPE", "NEAR_BLOCK_ROWS", "Index", "Match", "Near", "open_index", "replay_probes", "verify_files"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ._pmtiles import PmtilesReader
 
@@ -24,6 +24,8 @@ __all__ = ["NODATA_LEVEL", "Screened", "TileInfo", "decode_tile", "scan", "scree
 #: Pixels with no channel above this are taken as "no data" (black, after JPEG's ringing). Deep shadows fall under it as
 #: well, to good effect: they are another season's, and windows that kept them found 9 to 14 of 100 photos fewer.
 NODATA_LEVEL = 10
+_IS_LIT = [0] * (NODATA_LEVEL + 1) + [255] * (255 - NODATA_LEVEL)
+_IS_OPAQUE = [0] * 128 + [255] * 128
 _TILE_BYTES_MAX = 8 * 1024 * 1024
 _SIDES = (128, 256, 512, 1024)
 _MODES = ("L", "LA", "P", "RGB", "RGBA", "1")
@@ -180,13 +182,12 @@ def _apart(keys: List[Key]) -> bool:
 
 def _mark_nodata(pixels: Any) -> Any:
     """RGBA as decoded -> RGB if all of it is imagery, else RGBA with alpha 0 where it is transparent or black."""
-    seen = (pixels[..., 0] > NODATA_LEVEL) | (pixels[..., 1] > NODATA_LEVEL) | (pixels[..., 2] > NODATA_LEVEL)
-    seen &= pixels[..., 3] > 127
-    if seen.all():
-        return np.ascontiguousarray(pixels[..., :3])
-    marked = pixels.copy()
-    marked[..., 3] = np.where(seen, 255, 0)
-    return marked
+    red, green, blue, alpha = Image.fromarray(pixels).split()
+    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    seen = ImageChops.darker(lightest.point(_IS_LIT), alpha.point(_IS_OPAQUE))
+    if seen.getextrema()[0] == 255:
+        return np.asarray(Image.merge("RGB", (red, green, blue)))
+    return np.asarray(Image.merge("RGBA", (red, green, blue, seen)))
 
 
 class TileCache:

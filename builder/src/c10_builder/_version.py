@@ -8,5 +8,5 @@ __all__ = ["CODE_VERSION", "INDEX_SCHEMA", "__version__"]
 
 __version__ = "0.1.0"
 #: Part of every window's key: raise it whenever cutting or describing a window may give other bytes.
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 INDEX_SCHEMA = 1

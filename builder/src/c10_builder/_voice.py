@@ -102,6 +102,13 @@ class Voice:
             if self._record is not None:
                 self._keep(said)
 
+    def end_record(self) -> None:
+        """Close that file; lines that are said afterwards are not in it."""
+        with self._lock:
+            if self._record is not None:
+                self._record.close()
+                self._record = None
+
     @property
     def broken(self) -> bool:
         """Whether the reader has gone away."""

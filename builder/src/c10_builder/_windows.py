@@ -8,24 +8,20 @@ finds their descriptors in the cache.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageStat
 
 from ._errors import BuilderError
 from ._geo import WORLD_M, Polygons, hilbert_keys, lonlat_of, mercator_stretch
 from ._request import Camera, Settings
-from ._screen import Screened, TileCache
+from ._screen import Screened
 
-__all__ = ["Plan", "Scale", "Window", "cut_window", "ladder_sides_m", "make_plan", "window_digest"]
+__all__ = ["Plan", "Scale", "Window", "ladder_sides_m", "make_plan"]
 
 _MIN_SOURCE_PX = 96
-#: Alpha -> 255 where there is no imagery.
-_IS_EMPTY = [255] * 128 + [0] * 128
 
 
 @dataclass(frozen=True)
@@ -53,15 +49,6 @@ class Window:
         unit = WORLD_M / (tile_px << self.scale.zoom)
         side = self.scale.side_px
         return (self.x_px * unit, self.y_px * unit, (self.x_px + side) * unit, (self.y_px + side) * unit)
-
-    def tiles(self, tile_px: int) -> List[Tuple[int, int, int]]:
-        """The tiles under this window."""
-        last_x, last_y = self.x_px + self.scale.side_px - 1, self.y_px + self.scale.side_px - 1
-        return [
-            (self.scale.zoom, x, y)
-            for y in range(self.y_px // tile_px, last_y // tile_px + 1)
-            for x in range(self.x_px // tile_px, last_x // tile_px + 1)
-        ]
 
 
 @dataclass(frozen=True)
@@ -142,21 +129,32 @@ def make_plan(
     for side in kept:
         zoom = _zoom_for(side, zooms, screened.tile_px, stretch, window_px)
         gsd_m = WORLD_M / (screened.tile_px << zoom) / stretch
-        side_px = int(round(side / gsd_m))
+        side_px, stride_px = _pixels(side / gsd_m, settings.stride_ratio)
         if side_px < _MIN_SOURCE_PX and side != kept[-1]:
             notes.append(("scale_dropped", "the map is too coarse (%.2f m/px) for windows of %.0f m" % (gsd_m, side)))
             continue
         if side_px < _MIN_SOURCE_PX:
             notes.append(("imagery_coarse", "windows of %.0f m are only %d map pixels wide" % (side, side_px)))
-        side_px = max(16, side_px)
-        stride = max(1, int(round(side_px * settings.stride_ratio)))
-        scales.append(Scale(len(scales), side_px * gsd_m, zoom, side_px, stride, gsd_m))
+        scales.append(Scale(len(scales), side_px * gsd_m, zoom, side_px, stride_px, gsd_m))
     windows: List[Window] = []
     for scale in scales:
         windows.extend(_windows_of(scale, area, screened.tile_px, settings.max_windows - len(windows)))
     if not windows:
         raise BuilderError("nothing_to_describe", "the area is smaller than any window")
     return Plan(tuple(scales), tuple(windows), screened.tile_px), notes
+
+
+def _pixels(side_px: float, stride_ratio: float) -> Tuple[int, int]:
+    """Side and stride of the windows of a scale in whole pixels; the side a multiple of the stride where it can be.
+
+    Windows then begin at whole pixels of the resampled map (see `_cut`).
+    """
+    times = round(1 / stride_ratio)
+    if abs(times * stride_ratio - 1) < 1e-9:
+        stride = max(-(-16 // times), int(round(side_px / times)))
+        return times * stride, stride
+    side = max(16, int(round(side_px)))
+    return side, max(1, int(round(side * stride_ratio)))
 
 
 def tiles_of_area(area: Polygons, zoom: int, *, limit: int = 20_000_000) -> List[Tuple[int, int]]:
@@ -219,71 +217,10 @@ def _too_large(budget: int) -> BuilderError:
     )
 
 
-def cut_window(window: Window, cache: TileCache, tile_px: int, size_px: int) -> Tuple[Any, float]:
-    """Cut a window from the mosaic and resample it.
-
-    Returns:
-        (uint8 size x size x 3, share of it that is imagery). Pixels without imagery hold the mean colour of the rest,
-        which makes neither corners nor edges of its own.
-    """
-    side = window.scale.side_px
-    pieces = [(key, cache.get(key)) for key in window.tiles(tile_px)]
-    # most windows lie wholly in imagery, and three channels without a mask are much the cheaper to cut
-    whole = all(pixels is not None and pixels.shape[2] == 3 for _key, pixels in pieces)
-    canvas = np.zeros((side, side, 3 if whole else 4), dtype=np.uint8)
-    for key, pixels in pieces:
-        if pixels is None:
-            continue
-        left, top = key[1] * tile_px - window.x_px, key[2] * tile_px - window.y_px
-        x0, y0, x1, y1 = max(0, left), max(0, top), min(side, left + tile_px), min(side, top + tile_px)
-        part = pixels[y0 - top : y1 - top, x0 - left : x1 - left]
-        canvas[y0:y1, x0:x1, : part.shape[2]] = part
-        if part.shape[2] < canvas.shape[2]:
-            canvas[y0:y1, x0:x1, 3] = 255
-    return resample(canvas, size_px)
-
-
-def resample(canvas: Any, size_px: int) -> Tuple[Any, float]:
-    """Resample a square (RGB, or RGBA with alpha 0 for "no data") and fill what is empty; see `cut_window`."""
-    image, share = Image.fromarray(canvas), 1.0
-    if image.mode == "RGBA":
-        # filled before it is made smaller, so that nothing dark bleeds in from where there is no imagery
-        empty = image.getchannel("A").point(_IS_EMPTY)
-        image = image.convert("RGB")
-        share = 1.0 - empty.histogram()[255] / float(image.width * image.height)
-        if 0.0 < share < 1.0:
-            mean = ImageStat.Stat(image, ImageChops.invert(empty)).mean
-            image.paste(tuple(int(round(value)) for value in mean), mask=empty)
-        elif share == 0.0:
-            image.paste((0, 0, 0), (0, 0, image.width, image.height))
-    factor = image.width // size_px
-    if factor >= 2:
-        image = image.reduce(factor)
-    if image.size != (size_px, size_px):
-        image = image.resize((size_px, size_px), 3)
-    return np.asarray(image), share
-
-
-def window_digest(window: Window, screened: Screened, prefix: bytes) -> bytes:
-    """The window's key: known from hashes alone, without decoding a pixel.
-
-    Args:
-        window: the window.
-        screened: the tiles.
-        prefix: digest of all that is common to the build (code, decoder, model, sizes, valid-share threshold).
-    """
-    digest = hashlib.sha256(prefix)
-    digest.update(b"%d/%d,%d,%d;" % (window.scale.zoom, window.x_px, window.y_px, window.scale.side_px))
-    for key in window.tiles(screened.tile_px):
-        tile = screened.usable(key)
-        digest.update(bytes.fromhex(tile.sha256) if tile is not None else b"-")
-    return digest.digest()
-
-
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Slices of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
 
-__all__ += ["batches", "resample", "tiles_of_area"]
+__all__ += ["batches", "tiles_of_area"]

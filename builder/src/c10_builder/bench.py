@@ -47,6 +47,7 @@ _LOOKS = sorted(
     ((turn, scale) for turn in (-1, 0, 1) for scale in (-1, 0, 1)), key=lambda look: abs(look[0]) + abs(look[1])
 )
 _HFOV_DEG = 65.0
+_BASELINE_PX = 224
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def wilson(hits: int, count: int, z: float = 1.96) -> Tuple[float, float]:
 class Thumbnail(Head):
     """Baseline: the picture shrunk to 16 x 16 greys, mean removed."""
 
-    id, sha256, dim, window_px = "thumbnail", "0" * 64, 256, 224
+    id, sha256, dim, window_px = "thumbnail", "0" * 64, 256, _BASELINE_PX
 
     def describe(self, pictures: Any) -> Any:
         """See `Head.describe`."""
@@ -102,7 +103,7 @@ class Thumbnail(Head):
 class Gem(Head):
     """Baseline: generalised mean (p = 3) of the same backbone's features (Radenovic et al., TPAMI 2019)."""
 
-    id, sha256, dim, window_px = "lite0-gem", "0" * 64, 112, 224
+    id, sha256, dim, window_px = "lite0-gem", "0" * 64, 112, _BASELINE_PX
 
     def __init__(self) -> None:
         from ._lite0 import Lite0Vlad
@@ -182,9 +183,26 @@ def _request(archive: Path, photos: Sequence[Photo], model: str, folder: Path, s
 
 
 def bench(
-    archive: Path, table: Path, *, models: Sequence[str], prior_m: float, settings: Settings, voice: Voice
+    archive: Path,
+    table: Path,
+    *,
+    models: Sequence[str],
+    prior_m: float,
+    settings: Settings,
+    voice: Voice,
+    loop_s: float = 2.0,
 ) -> Dict[str, Any]:
-    """Build the map with each model and look every photo up; see the module."""
+    """Build the map with each model and look every photo up; see the module.
+
+    Args:
+        archive: the map, PMTiles.
+        table: the photos; see `read_photos`.
+        models: what `open_head` takes.
+        prior_m: radius of the position prior.
+        settings: of the builds; the ladder of window sizes is left out.
+        voice: where the builds' protocol lines go.
+        loop_s: how long the bare loop that throughput is held against runs at each batch size.
+    """
     photos = read_photos(table)
     if not photos:
         raise BuilderError("bad_request", "the table of photos %s is empty" % table)
@@ -202,7 +220,9 @@ def bench(
             build = Build(request, voice)
             report = build.run()
             build.close()
-            index = base = Index(request.output_dir)
+            index = Index(request.output_dir)
+            if base is None or index.meta["model"]["window_px"] == _BASELINE_PX:
+                base = index
             count = max(1, report["windows"]["planned"])
             facts = {
                 "windows": len(index),
@@ -218,7 +238,8 @@ def bench(
         if base is None:
             raise BuilderError("bad_request", "no model to bench")
         rows.extend(_baselines(archive, request, base, photos, priors))
-        speed = throughput(archive, request, threads=settings.threads or min(4, os.cpu_count() or 1))
+        threads = settings.threads or min(4, os.cpu_count() or 1)
+        speed = throughput(archive, request, threads=threads, loop_s=loop_s)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
     return {
         "photos": len(photos),
@@ -238,7 +259,7 @@ def _baselines(
     with PmtilesReader(archive) as reader:
         screened = screen(reader, scan(reader, progress=lambda *_: None), progress=lambda *_: None)
         plan, _notes = make_plan(
-            Polygons.of_lonlat(request.polygons), screened, request.camera, request.settings, window_px=224
+            Polygons.of_lonlat(request.polygons), screened, request.camera, request.settings, window_px=_BASELINE_PX
         )
         for head in (Gem(), Thumbnail()):
             which = range(len(plan.windows))
@@ -248,13 +269,13 @@ def _baselines(
             kept = np.flatnonzero(shares >= 0.6)
             if len(kept) != len(like):
                 raise BuilderError(
-                    "internal", "the baseline saw other windows than the index; use a model of 224 px last"
+                    "internal", "the baseline saw other windows than the index; bench a model of 224 px as well"
                 )
             rows.extend(_score(head.id, _Flat(like, raw, kept), head, like, photos, priors, {"windows": len(like)}))
     return rows
 
 
-def _plain_loop(threads: int, seconds: float = 2.0) -> Tuple[float, int]:
+def _plain_loop(threads: int, seconds: float) -> Tuple[float, int]:
     """Windows a second of a bare onnxruntime loop over ready pictures, at its best batch; and that batch."""
     import onnxruntime
 
@@ -275,7 +296,9 @@ def _plain_loop(threads: int, seconds: float = 2.0) -> Tuple[float, int]:
     return best
 
 
-def throughput(archive: Path, request: BuildRequest, *, threads: int, windows: int = 600) -> Dict[str, Any]:
+def throughput(
+    archive: Path, request: BuildRequest, *, threads: int, windows: int = 600, loop_s: float = 2.0
+) -> Dict[str, Any]:
     """Windows described a second, decoding and cutting included, beside a bare loop over ready pictures."""
     found: Dict[str, Any] = {"threads": threads, "windows": windows}
     with PmtilesReader(archive) as reader:
@@ -296,7 +319,7 @@ def throughput(archive: Path, request: BuildRequest, *, threads: int, windows: i
                 pass
             spent[model] = (time.perf_counter() - started) / len(which)
             found[model + "_per_s"] = round(1 / spent[model], 1)
-    bare, batch = _plain_loop(threads)
+    bare, batch = _plain_loop(threads, loop_s)
     found.update(onnxruntime_per_s=round(bare, 1), onnxruntime_batch=batch)
     found["ratio"] = round(1 / spent["lite0-vlad"] / bare, 2)
     found["ratio_both_heads"] = round(1 / sum(spent.values()) / bare, 2)
