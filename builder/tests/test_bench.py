@@ -38,9 +38,9 @@ def taken(folder: Path, image: Any, truths: List[Tuple[float, float]]) -> Path:
     return folder / "photos.csv"
 
 
-def measured(archive: Path, table: Path, models: List[str]) -> Dict[str, Any]:
-    voice = Voice(descriptor=os.open(os.devnull, os.O_WRONLY))
-    return bench(archive, table, models=models, prior_m=150.0, settings=Settings(threads=2), voice=voice, loop_s=0.01)
+def measured(archive: Path, table: Path, models: List[str], *, grids: int = 1) -> Dict[str, Any]:
+    voice, settings = Voice(descriptor=os.open(os.devnull, os.O_WRONLY)), Settings(threads=2)
+    return bench(archive, table, models=models, prior_m=150.0, settings=settings, voice=voice, grids=grids, loop_s=0.01)
 
 
 def test_photos_of_the_map_are_found_and_photos_of_elsewhere_are_not(
@@ -57,8 +57,8 @@ def test_photos_of_the_map_are_found_and_photos_of_elsewhere_are_not(
     assert right["throughput"]["ratio_both_heads"] < right["throughput"]["ratio"]
 
     elsewhere = [PLACES[2], PLACES[0], PLACES[0]]
-    wrong = measured(archive, taken(tmp_path, image, elsewhere), ["lite0-vlad"])
-    assert wrong["rows"][0]["r1"] == 0.0
+    wrong = measured(archive, taken(tmp_path, image, elsewhere), ["lite0-vlad"], grids=2)
+    assert (wrong["grids"], wrong["rows"][0]["prior"], wrong["rows"][0]["r1"]) == (2, False, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def show(name: str, found: dict[str, Any]) -> None:
     """Print one set's table."""
     jitter = found["jitter"]
     print(
-        f"{name}: {SETS[name]}; {found['photos']} photos. Hit: {found['hit']}. Jittered: mean of {jitter['looks']} "
+        f"{name}: {SETS[name]}; {found['photos']} photos. Hit: {found['hit']}. Mean of {found['grids']} grids "
+        f"of windows. Jittered: mean of {jitter['looks']} "
         f"looks, heading off by up to {jitter['heading_deg']:g} degrees, scale by {percent(jitter['scale'])} %."
     )
     print(
@@ -74,8 +75,9 @@ def main() -> int:
         for name in SETS:
             command = [str(builder), "bench", "--map", str(folder / f"{name}.pmtiles")]
             done = subprocess.run(
-                [*command, "--queries", str(folder / f"{name}.csv")], check=True, stdout=subprocess.PIPE, text=True
-            )
+                [*command, "--queries", str(folder / f"{name}.csv"), "--grids", "5"],
+                check=True, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
             found = json.loads(done.stdout)
             show(name, found)
             for prior in (False, True):

@@ -40,6 +40,8 @@ class Scale:
 class Window:
     """One row of the index to be: a square of map pixels at its scale's zoom."""
 
+    __slots__ = ("scale", "x_px", "y_px")  # there may be a million of them
+
     scale: Scale
     x_px: int
     y_px: int

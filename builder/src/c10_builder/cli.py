@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--models", default="orb-vlad,lite0-vlad")
     bench.add_argument("--prior-m", type=float, default=300.0)
     bench.add_argument("--dims", type=int, default=128)
+    bench.add_argument(
+        "--grids", type=int, default=1, choices=range(1, 6), metavar="1..5",
+        help="window sizes within 3 %% of what the photos see, to average over: steadier figures",
+    )  # fmt: skip
     attach = verbs.add_parser("attach", help="follow a build that is under way, from its first line to its report")
     attach.add_argument("work_dir", type=Path, help="the work_dir of the build's request")
     cancel = verbs.add_parser("cancel", help="end a build that is under way, and wait until it has ended")
@@ -165,6 +169,7 @@ def _bench(options: argparse.Namespace) -> Dict[str, Any]:
         models=options.models.split(","),
         prior_m=options.prior_m,
         settings=Settings(dims=options.dims),
+        grids=options.grids,
         voice=Voice(descriptor=silent),
     )
 
