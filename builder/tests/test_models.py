@@ -19,7 +19,8 @@ import pytest
 from c10_builder import _session, open_index
 from c10_builder._errors import BuilderError
 from c10_builder._geo import WORLD_M, mercator_of
-from c10_builder._heads import DATA, open_head
+from c10_builder._head import DATA
+from c10_builder._heads import open_head
 from c10_builder._lite0 import BACKBONE, WORDS
 from c10_builder._onnx_head import SpecHead, reference_pictures
 from c10_builder._session import Runtime, Session, engine_key, parity

@@ -9,7 +9,7 @@ NEON OSBS_029 and 2018_SJER_3 (CC0, National Ecological Observatory Network), tw
 DeepForest's test data (5b90f92da0d7280005fab355, 5dded5bc0140b80006d2e565; CC-BY-4.0), Bali by Pix4D (rio-tiler,
 BSD-3-Clause), and USGS HRO Colorado (public domain). Only the words (means of binary features) are shipped, no pixels.
 Spherical k-means from a fixed start, so that the same OpenCV gives the same words.
-Print the hash into ORB_WORDS in _heads.py after a change.
+Print the hash into ORB_WORDS in _orb.py after a change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from c10_builder import _heads
+from c10_builder import _orb
 from c10_builder._vlad import unit_rows
 from PIL import Image
 
@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("--imagery", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    head = _heads.OrbVlad.__new__(_heads.OrbVlad)
+    head = _orb.OrbVlad.__new__(_orb.OrbVlad)
     import cv2
 
     head._cv2 = cv2

@@ -13,7 +13,8 @@ from ._coverage import judge_coverage
 from ._descriptors import describe_windows
 from ._errors import BuilderError
 from ._geo import Polygons
-from ._heads import Head, open_head
+from ._head import Head
+from ._heads import open_head
 from ._identity import decoder_version, identities
 from ._job import Job
 from ._pmtiles import PmtilesReader

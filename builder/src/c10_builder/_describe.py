@@ -10,7 +10,7 @@ from typing import Any, Iterator, Sequence, Tuple
 import numpy as np
 
 from ._cut import WindowCutter
-from ._heads import Head
+from ._head import Head
 from ._pmtiles import PmtilesReader
 from ._screen import Screened, TileCache
 from ._windows import Plan

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._cache import DescriptorCache
 from ._describe import described
-from ._heads import Head
+from ._head import Head
 from ._job import Job
 from ._pmtiles import PmtilesReader
 from ._screen import Screened

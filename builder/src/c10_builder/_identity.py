@@ -14,7 +14,7 @@ import PIL
 from PIL import features as pil_features
 
 from ._cut import window_digest
-from ._heads import Head
+from ._head import Head
 from ._publish import canonical, write_file
 from ._request import BuildRequest
 from ._screen import Screened

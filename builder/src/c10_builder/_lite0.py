@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ._errors import BuilderError
-from ._heads import DATA, package_array
+from ._head import DATA, package_array
 from ._onnx_head import OnnxHead
 from ._session import Runtime
 from ._vlad import unit_rows, vlad

@@ -19,7 +19,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 import numpy as np
 
 from ._errors import BuilderError
-from ._heads import Head
+from ._head import Head
 from ._session import Runtime, Session
 from ._vlad import unit_rows, vlad
 

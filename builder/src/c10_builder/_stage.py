@@ -13,7 +13,7 @@ from . import _gates
 from ._descriptors import Described
 from ._errors import BuilderError
 from ._geo import WORLD_M, lonlat_of, mercator_stretch
-from ._heads import Head
+from ._head import Head
 from ._identity import decoder_version, write_binding
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS
 from ._job import Job

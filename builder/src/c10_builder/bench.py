@@ -30,17 +30,18 @@ from ._build import Build
 from ._describe import described
 from ._errors import BuilderError
 from ._geo import WORLD_M, Polygons, ground_distance_m, lonlat_of, mercator_of, mercator_stretch
-from ._heads import DATA, Head, open_head
+from ._head import Head
 from ._index import Index, Near, upright_crop
+from ._lite0 import Lite0Vlad, generalised_mean
 from ._pmtiles import PmtilesReader
 from ._request import BuildRequest, Camera, Settings, TakeOff
 from ._screen import scan, screen
-from ._session import Runtime
+from ._throughput import throughput
 from ._vlad import unit_rows
 from ._voice import Voice
 from ._windows import make_plan
 
-__all__ = ["Photo", "bench", "read_photos", "throughput", "wilson"]
+__all__ = ["Photo", "bench", "read_photos", "wilson"]
 
 _RANKS = (1, 5, 10)
 #: What the nine looks of a photo are off by: degrees of heading, share of scale. The first is as the table says.
@@ -111,15 +112,11 @@ class Gem(Head):
     id, sha256, dim, window_px = "lite0-gem", "0" * 64, 112, _BASELINE_PX
 
     def __init__(self, threads: int) -> None:
-        from ._lite0 import Lite0Vlad
-
         self._features = Lite0Vlad().features
         self._pool = ThreadPoolExecutor(max_workers=threads)
 
     def describe(self, pictures: Any) -> Any:
         """See `Head.describe`."""
-        from ._lite0 import generalised_mean
-
         means = self._pool.map(lambda picture: generalised_mean(self._features(picture)), pictures)
         return np.stack(list(means)).astype(np.float32)
 
@@ -311,57 +308,6 @@ def _baselines(
                 )
             rows.extend(_score(head.id, _Flat(like, raw, kept), head, like, photos, priors, {"windows": len(like)}))
     return rows
-
-
-def _plain_loop(threads: int, seconds: float) -> Tuple[float, int]:
-    """Windows a second of a bare onnxruntime loop over ready pictures, at its best batch; and that batch."""
-    import onnxruntime
-
-    from ._lite0 import BACKBONE
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(DATA / BACKBONE[0]), options, providers=["CPUExecutionProvider"])
-    best = (0.0, 1)
-    for batch in (1, 2, 4, 8, 16, 32):
-        pictures = np.random.RandomState(0).randint(0, 255, (batch, 224, 224, 3)).astype(np.uint8)
-        session.run(None, {"picture": pictures})
-        done, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            session.run(None, {"picture": pictures})
-            done += batch
-        best = max(best, (done / (time.perf_counter() - started), batch))
-    return best
-
-
-def throughput(
-    archive: Path, request: BuildRequest, *, threads: int, windows: int = 600, loop_s: float = 2.0
-) -> Dict[str, Any]:
-    """Windows described a second, decoding and cutting included, beside a bare loop over ready pictures."""
-    found: Dict[str, Any] = {"threads": threads, "windows": windows}
-    with PmtilesReader(archive) as reader:
-        screened = screen(reader, scan(reader, progress=lambda *_: None), progress=lambda *_: None)
-        spent: Dict[str, float] = {}
-        for model in ("lite0-vlad", "orb-vlad"):
-            head = open_head(model, Runtime(threads=threads))
-            plan, _notes = make_plan(
-                Polygons.of_lonlat(request.polygons),
-                screened,
-                request.camera,
-                request.settings,
-                window_px=head.window_px,
-            )
-            which = range(min(windows, len(plan.windows)))
-            started = time.perf_counter()
-            for _batch in described(reader, screened, plan, head, which, min_valid_ratio=0.6):
-                pass
-            spent[model] = (time.perf_counter() - started) / len(which)
-            found[model + "_per_s"] = round(1 / spent[model], 1)
-    bare, batch = _plain_loop(threads, loop_s)
-    found.update(onnxruntime_per_s=round(bare, 1), onnxruntime_batch=batch)
-    found["ratio"] = round(1 / spent["lite0-vlad"] / bare, 2)
-    found["ratio_both_heads"] = round(1 / sum(spent.values()) / bare, 2)
-    return found
 
 
 def _score(
