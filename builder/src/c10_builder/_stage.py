@@ -87,15 +87,14 @@ def stage(
     for start, part in project_all(compact, basis):
         stop = start + len(part)
         coded[start:stop], facts["inv_length"][start:stop] = quantise(part)
-    latitude = _windows_latitude(plan)
-    for row, k in enumerate(kept):
-        window = plan.windows[k]
-        x0, y0, x1, y1 = window.bounds(plan.tile_px)
-        facts[row]["mx_m"], facts[row]["my_m"] = (x0 + x1) / 2, (y0 + y1) / 2
-        facts[row]["side_m"] = window.scale.side_m
-        facts[row]["scale"] = window.scale.index
-        facts[row]["valid"] = int(round(float(shares[k]) * 255))
-        facts[row]["localisability"] = np.nan
+    scale, bounds = plan.squares()
+    # from the windows, not the area, so that the content is theirs alone
+    latitude = lonlat_of(0.0, float(bounds[:, 1].min() + bounds[:, 3].max()) / 2)[1]
+    facts["mx_m"], facts["my_m"] = ((bounds[kept, k] + bounds[kept, k + 2]) / 2 for k in (0, 1))
+    facts["scale"] = scale[kept]
+    facts["side_m"] = np.array([each.side_m for each in plan.scales])[scale[kept]]
+    facts["valid"] = np.rint(shares[kept].astype(np.float64) * 255)
+    del bounds
     ranges = [
         (int(np.searchsorted(facts["scale"], k)), int(np.searchsorted(facts["scale"], k, "right")))
         for k in range(len(plan.scales))
@@ -116,7 +115,7 @@ def stage(
     save_array(job.staged / "blocks.npy", blocks)
     save_array(job.staged / "pca_basis.npy", basis)
     middle = _write_localisability(job, plan, facts, look_alike, neighbour, ranges)
-    job.report["coverage"]["describable_ratio"] = _describable(plan, kept)
+    job.report["coverage"]["describable_ratio"] = _describable(scale, kept)
     meta: Dict[str, Any] = {
         "schema_version": INDEX_SCHEMA,
         "builder": __version__,
@@ -189,17 +188,7 @@ def seal(job: Job, staged: Staged) -> None:
     write_binding(job.request, job.staged, staged.meta["content_id"], staged.package_id)
 
 
-def _windows_latitude(plan: Plan) -> float:
-    """Latitude of the windows' middle: from the windows, not the area, so that the content is theirs alone."""
-    bounds = np.array([window.bounds(plan.tile_px) for window in plan.windows])
-    return lonlat_of(0.0, float(bounds[:, 1].min() + bounds[:, 3].max()) / 2)[1]
-
-
-def _describable(plan: Plan, kept: Any) -> float:
+def _describable(scale: Any, kept: Any) -> float:
     """Share of the area's smallest-scale cells that have a described window."""
-    for scale in plan.scales:
-        planned = sum(1 for window in plan.windows if window.scale.index == scale.index)
-        if planned:
-            described = sum(1 for k in kept if plan.windows[k].scale.index == scale.index)
-            return round(described / planned, 4)
-    return 0.0
+    smallest = scale == scale.min()
+    return round(int(smallest[kept].sum()) / int(smallest.sum()), 4)

@@ -61,6 +61,16 @@ class Plan:
     windows: Tuple[Window, ...]
     tile_px: int
 
+    def squares(self) -> Tuple[Any, Any]:
+        """n int64, the scale of each window; n x 4 float64, its `Window.bounds`."""
+        count = len(self.windows)
+        scale = np.fromiter((window.scale.index for window in self.windows), dtype=np.int64, count=count)
+        x = np.fromiter((window.x_px for window in self.windows), dtype=np.int64, count=count)
+        y = np.fromiter((window.y_px for window in self.windows), dtype=np.int64, count=count)
+        unit = np.array([WORLD_M / (self.tile_px << each.zoom) for each in self.scales])[scale]
+        side = np.array([each.side_px for each in self.scales])[scale]
+        return scale, np.stack([x * unit, y * unit, (x + side) * unit, (y + side) * unit], axis=1)
+
 
 def ladder_sides_m(camera: Camera, settings: Settings) -> List[float]:
     """Window sides in metres: steps of sqrt(2) from below the lowest footprint to above the highest."""
