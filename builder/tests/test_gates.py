@@ -16,7 +16,7 @@ from c10_builder._hard import as_seen_from_the_air
 from c10_builder._heads import open_head
 from c10_builder._index import META_DTYPE, replay_probes
 from c10_builder._localise import localisability
-from c10_builder._pack import fit_pca, project, quantise
+from c10_builder._pack import Rows, fit_pca, let_go, project, quantise
 from c10_builder._pmtiles import tile_id_of, zxy_of
 from c10_builder._session import Runtime
 from c10_builder._vlad import unit_rows
@@ -132,3 +132,23 @@ def test_made_pictures_are_seeded_and_show_the_middle() -> None:
     grey = one.astype(float).mean(axis=2).ravel()
     near, far = (np.corrcoef(grey, part.mean(axis=2).ravel())[0, 1] for part in (middle, beside))
     assert near > far
+
+
+def _file_pages_mb() -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssFile")) / 1024
+
+
+def test_rows_that_were_let_go_are_not_lost_and_take_no_memory(tmp_path: Path) -> None:
+    raw = np.lib.format.open_memmap(str(tmp_path / "raw.npy"), mode="w+", dtype=np.float32, shape=(16384, 1024))
+    wanted = np.random.RandomState(5).rand(64, 1024).astype(np.float32)
+    raw[:] = np.tile(wanted, (256, 1))
+    held = _file_pages_mb()
+    let_go(raw)
+    assert held - _file_pages_mb() > 60
+    assert np.array_equal(raw[-64:], wanted)
+    rows, before = Rows(raw, np.arange(0, 16384, 2)), _file_pages_mb()
+    for start in range(0, len(rows), 1024):
+        assert np.array_equal(rows[start : start + 32], wanted[::2])
+    assert _file_pages_mb() - before < 10
+    assert np.array_equal(np.load(tmp_path / "raw.npy", mmap_mode="r")[-64:], wanted)

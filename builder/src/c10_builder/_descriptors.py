@@ -13,11 +13,14 @@ from ._cache import DescriptorCache
 from ._describe import described
 from ._head import Head
 from ._job import Job
+from ._pack import let_go
 from ._pmtiles import PmtilesReader
 from ._screen import Screened
 from ._windows import Plan
 
 __all__ = ["Described", "describe_windows"]
+
+_HELD_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ def describe_windows(
         for k, digest in enumerate(digests):
             if digest in store:
                 raw[k], shares[k] = store.get(digest)
+                if k % _HELD_ROWS == 0:
+                    let_go(raw)
             else:
                 todo.append(k)
         job.report["windows"].update(planned=count)
@@ -62,6 +67,7 @@ def describe_windows(
             ks = todo[first : first + len(part)]
             store.add([(digests[k], float(share), row) for k, share, row in zip(ks, part, pictures)])
             raw[ks], shares[ks] = pictures, part
+            let_go(raw)
             job.voice.progress(reused + first + len(part), count, "windows")
         fresh = np.zeros(count, dtype=bool)
         fresh[todo] = True

@@ -4,15 +4,17 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any, Iterator, Tuple
 
 import numpy as np
 
-from ._vlad import BLOCK_ROWS, block_matmul, unit_rows
+from ._vlad import block_matmul, unit_rows
 
-__all__ = ["Rows", "fit_pca", "project", "project_all", "quantise"]
+__all__ = ["Rows", "fit_pca", "let_go", "project", "project_all", "quantise"]
 
 _PROJECT_ROWS = 4096
+_FIT_ROWS = 2048
 
 
 class Rows:
@@ -31,7 +33,19 @@ class Rows:
         return len(self._which)
 
     def __getitem__(self, rows: Any) -> Any:
-        return self._raw[self._which[rows]]
+        found = self._raw[self._which[rows]]
+        let_go(self._raw)
+        return found
+
+
+def let_go(array: Any) -> None:
+    """Give the pages of a memory map back, so that reading or writing it from end to end never holds all of it.
+
+    What was written is not lost: the pages stay with the system, which writes them to the file.
+    """
+    memory = getattr(array, "_mmap", None)
+    if memory is not None and hasattr(mmap, "MADV_DONTNEED"):
+        memory.madvise(mmap.MADV_DONTNEED)
 
 
 def fit_pca(raw: Any, dims: int) -> Any:
@@ -58,8 +72,8 @@ def fit_pca(raw: Any, dims: int) -> Any:
         basis = basis / np.maximum(np.linalg.norm(basis, axis=0), 1e-12)
     else:
         scatter = np.zeros((d, d), dtype=np.float64)
-        for start in range(0, n, BLOCK_ROWS):
-            part = np.asarray(raw[start : start + BLOCK_ROWS], dtype=np.float64)
+        for start in range(0, n, _FIT_ROWS):
+            part = np.asarray(raw[start : start + _FIT_ROWS], dtype=np.float64)
             scatter += part.T @ part
         values, vectors = np.linalg.eigh(scatter)
         basis = vectors[:, np.argsort(values)[::-1][:keep]]

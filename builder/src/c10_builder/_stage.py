@@ -18,7 +18,7 @@ from ._identity import decoder_version, write_binding
 from ._index import META_DTYPE, NEAR_BLOCK_ROWS
 from ._job import Job
 from ._localise import localisability, map_files, thirds
-from ._pack import Rows, fit_pca, project_all, quantise
+from ._pack import Rows, fit_pca, let_go, project_all, quantise
 from ._publish import canonical, file_table, save_array, write_file
 from ._version import CODE_VERSION, INDEX_SCHEMA, __version__
 from ._windows import Plan
@@ -61,6 +61,7 @@ def stage(
     featured = shares >= settings.min_valid_ratio
     for start in range(0, len(raw), _BLOCK_ROWS):
         featured[start : start + _BLOCK_ROWS] &= np.any(raw[start : start + _BLOCK_ROWS], axis=1)
+        let_go(raw)
     kept = np.flatnonzero(featured)
     windows = job.report["windows"]
     windows["excluded"] = len(shares) - len(kept)
