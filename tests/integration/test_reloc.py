@@ -82,13 +82,17 @@ def test_a_hint_reaches_the_flight_software_in_few_bytes_and_once(
     request = request_for(settings, companion)
     first = give_hint(request, HERE)
     assert (first.outcome.value, first.exit_code) == ("acknowledged", 0), first.failure_message
-    before = traffic(companion)
-    second = give_hint(request, HERE)
-    used = traffic(companion) - before
-    (row,) = second.companions
-    assert (row.sequence, row.written, row.signed, row.outcome.value) == (2, True, False, "acknowledged")
-    # less than 8 kB on a quiet machine; one that is busy cuts the same words into more packets
-    assert used < 12_000, "at a kilobyte a second, a warm hint takes seconds"
+    used: list[int] = []
+    # the counters also see the other containers' broadcasts, and a busy machine cuts the same words into more packets
+    while len(used) < 3 and min(used, default=8_000) >= 8_000:
+        before = traffic(companion)
+        again = give_hint(request, HERE)
+        used.append(traffic(companion) - before)
+        (row,) = again.companions
+        outcome = (row.sequence, row.written, row.signed, row.outcome.value)
+        assert outcome == (1 + len(used), True, False, "acknowledged")
+    assert min(used) < 8_000, "at a kilobyte a second, a warm hint takes seconds"
+    hints = 1 + len(used)
 
     # A copy of the first hint, put straight into the door and into the spool: refused by both.
     held = companion.exec_root(f"cat {companion.cache_root}/hints/hint.json").stdout
@@ -98,11 +102,14 @@ def test_a_hint_reaches_the_flight_software_in_few_bytes_and_once(
 
     # Both sides have it in their trail.
     trail = tmp_path / "staging" / "hints.ndjson"
-    assert [json.loads(line)["event"] for line in trail.read_text().splitlines()] == ["given", "accepted"] * 2
-    assert check_audit(str(trail)) == (4, None)
+    assert [json.loads(line)["event"] for line in trail.read_text().splitlines()] == ["given", "accepted"] * hints
+    assert check_audit(str(trail)) == (2 * hints, None)
     remote = companion.exec_root(f"cat {companion.cache_root}/audit.ndjson").stdout.splitlines()
     events = [json.loads(line)["event"] for line in remote]
-    assert [event for event in events if event.startswith("hint")] == ["hint", "hint-accepted"] * 2 + ["hint-refused"]
+    assert [event for event in events if event.startswith("hint")] == [
+        *["hint", "hint-accepted"] * hints,
+        "hint-refused",
+    ]
 
 
 def test_signatures_fleets_and_a_reader_that_is_silent(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -12,23 +13,31 @@ import numpy as np
 
 from ._errors import BuilderError
 
-__all__ = ["DATA", "Head", "package_array"]
+__all__ = ["DATA", "Head", "package_array", "package_file"]
 
 DATA = Path(__file__).parent / "data"
 
 
-def package_array(name: str, sha256: str) -> Any:
-    """An array shipped with the package, checked against its pinned hash."""
-    path = DATA / name
+def package_file(name: str, sha256: str) -> bytes:
+    """A file shipped with the package, checked against its pinned hash.
+
+    Raises:
+        BuilderError: `model_unavailable`, `model_invalid`.
+    """
     try:
-        raw = path.read_bytes()
+        raw = (DATA / name).read_bytes()
     except OSError as error:
         raise BuilderError(
             "model_unavailable", "the package's file %s is missing" % name, hint="install again"
         ) from error
     if hashlib.sha256(raw).hexdigest() != sha256:
         raise BuilderError("model_invalid", "the package's file %s is not the one it was released with" % name)
-    return np.load(path, allow_pickle=False)
+    return raw
+
+
+def package_array(name: str, sha256: str) -> Any:
+    """An array shipped with the package; see `package_file`."""
+    return np.load(io.BytesIO(package_file(name, sha256)), allow_pickle=False)
 
 
 class Head:

@@ -10,13 +10,11 @@ flat ground. It weighs most, since much of it is the same in every picture.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 
-from ._errors import BuilderError
-from ._head import DATA, package_array
+from ._head import package_array, package_file
 from ._onnx_head import OnnxHead
 from ._session import Runtime
 from ._vlad import unit_rows, vlad
@@ -35,21 +33,8 @@ _ONE_THREAD = Runtime()
 
 
 def backbone() -> bytes:
-    """The shipped backbone, checked against its pinned hash.
-
-    Raises:
-        BuilderError: `model_unavailable`, `model_invalid`.
-    """
-    name, sha256 = BACKBONE
-    try:
-        data = (DATA / name).read_bytes()
-    except OSError as error:
-        raise BuilderError(
-            "model_unavailable", "the package's file %s is missing" % name, hint="install again"
-        ) from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise BuilderError("model_invalid", "the package's file %s is not the one it was released with" % name)
-    return data
+    """The shipped backbone; see `package_file`."""
+    return package_file(*BACKBONE)
 
 
 def generalised_mean(local: Any) -> Any:
