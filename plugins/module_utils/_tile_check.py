@@ -122,15 +122,13 @@ def _png_fault(body: bytes) -> Optional[str]:
     return "truncated"
 
 
-def _jpeg_fault(body: bytes) -> Optional[str]:
-    return "truncated" if body.rfind(b"\xff\xd9", max(0, len(body) - 1024)) < 0 else None
-
-
 def _webp_fault(body: bytes) -> Optional[str]:
     return "truncated" if int.from_bytes(body[4:8], "little") + 8 > len(body) else None
 
 
-_FAULTS = {"jpg": _jpeg_fault, "png": _png_fault, "webp": _webp_fault}
+_FORMATS = frozenset(["jpg", "png", "webp"])
+_FAULTS = {"png": _png_fault, "webp": _webp_fault}
+"""What a decoder would let pass; that of JPEG lets nothing."""
 
 
 class TileChecker:
@@ -154,7 +152,7 @@ class TileChecker:
         single_colour_is_placeholder: bool = True,
     ) -> None:
         self._size = (tile_size_px, tile_size_px)
-        self._formats = frozenset(_FAULTS) if image_format == "auto" else frozenset([image_format])
+        self._formats = _FORMATS if image_format == "auto" else frozenset([image_format])
         self._max_bytes = min(max_bytes, MAX_BODY_BYTES)
         self._placeholders: FrozenSet[bytes] = frozenset(bytes.fromhex(digest) for digest in placeholder_sha256)
         self._single_colour = single_colour_is_placeholder
@@ -202,6 +200,6 @@ class TileChecker:
                 reason = "damaged"
             elif size != self._size:
                 reason = f"size_{size[0]}x{size[1]}"
-            else:
+            elif kind in _FAULTS:
                 reason = _FAULTS[kind](body)
         return reason

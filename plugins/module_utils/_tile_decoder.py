@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import mmap
 import os
 import socket
@@ -186,15 +187,13 @@ class TileDecoder:
 
     def _start(self) -> socket.socket:
         if self._link is None:
-            import PIL
-
+            packages = _packages()
             try:
                 ours, theirs = socket.socketpair()
             except OSError as exc:
                 raise _cannot_start(exc) from None
             try:
                 ours.settimeout(self._timeout_s)
-                packages = os.path.dirname(os.path.dirname(os.path.abspath(PIL.__file__ or "")))
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", self._program, packages, str(self._memory)],
                     stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -216,6 +215,20 @@ def _cannot_start(exc: OSError) -> DownloadError:
     )
 
 
+def _packages() -> str:
+    """Where the child finds what it imports."""
+    folders: List[str] = []
+    for name in ("PIL", "numpy", "simplejpeg"):
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise DownloadError(
+                f"the decoder of tiles needs {name}, which {sys.executable} lacks",
+                remediation="Install gps-denied-preflight again, or what docs/dependencies.md names.",
+            )
+        folders.append(os.path.dirname(os.path.dirname(os.path.abspath(spec.origin))))
+    return os.pathsep.join(dict.fromkeys(folders))
+
+
 def _word(code: int) -> Optional[str]:
     """A decoder that went astray may have written anything."""
     return ANSWERS[code] if code < len(ANSWERS) else "undecodable"
@@ -223,4 +236,6 @@ def _word(code: int) -> Optional[str]:
 
 def _environment() -> Dict[str, str]:
     """Nothing of ours, so no secret; where libraries are found stays."""
-    return {name: value for name, value in os.environ.items() if name in {"LD_LIBRARY_PATH", "PATH"}}
+    found = {name: value for name, value in os.environ.items() if name in {"LD_LIBRARY_PATH", "PATH"}}
+    # numpy, which comes with simplejpeg, would start a thread for each processor, and their stacks count as memory.
+    return {**found, "OPENBLAS_NUM_THREADS": "1"}

@@ -22,7 +22,6 @@ from ._tiles import Tile, TileRun, TileSet
 
 __all__ = ["DownloadLimits", "DownloadProgress", "count_wanted", "download_tiles"]
 
-MAX_BACKLOG = 1024
 PROGRESS_S = 0.2
 MAX_ETAG_CHARS = 512
 _STATE_REASONS = {TileState.MISSING: "missing", TileState.PLACEHOLDER: "placeholder"}
@@ -276,7 +275,7 @@ def _read_local(batch: _Batch, source: LocalTileSource, intake: TileIntake, want
                 for outcome in intake.outcomes():
                     _settle(batch, outcome)
                 batch.tick()
-                if intake.backlog < MAX_BACKLOG:
+                if intake.room > 0:
                     break
                 time.sleep(0.002)
 
@@ -292,7 +291,7 @@ def _fetch_http(batch: _Batch, source: HttpTileSource, intake: TileIntake, wante
                 intake.flush()
                 time.sleep(0.005)
             else:
-                answers, ended = engine.step(requests, may_start=MAX_BACKLOG - intake.backlog)
+                answers, ended = engine.step(requests, may_start=intake.room)
                 exhausted = exhausted or ended
             for answer in answers:
                 _take(batch, source, intake, answer)

@@ -27,7 +27,10 @@ from ._tiles import Tile
 
 __all__ = ["FetchedTile", "TileIntake", "TileOutcome"]
 
-BATCH_TILES = 1024
+MAX_BACKLOG = 2048
+MAX_BACKLOG_BYTES = 1 << 26
+BATCH_TILES = MAX_BACKLOG // 4
+"""A part of what may wait: while a batch goes to the disk, the next ones are fetched and checked."""
 BATCH_WAIT_S = 0.25
 CHECK_TILES = MAX_BATCH // 4
 CHECK_BYTES = 1 << 20
@@ -78,7 +81,7 @@ class TileIntake:
         self._checked: "queue.SimpleQueue[Union[_Checked, _Signal]]" = queue.SimpleQueue()
         self._outcomes: Deque[TileOutcome] = deque()
         self._error: Optional[BaseException] = None
-        self._taken = self._given = 0
+        self._taken = self._given = self._waiting_bytes = 0
         count = threads or min(8, len(os.sched_getaffinity(0)))
         self._checkers = [threading.Thread(target=self._check_loop, daemon=True) for _index in range(count)]
         self._storer = threading.Thread(target=self._store_loop, daemon=True)
@@ -90,6 +93,11 @@ class TileIntake:
         """Tiles handed in whose outcome was not taken out yet."""
         return self._taken - self._given
 
+    @property
+    def room(self) -> int:
+        """How many more tiles may be handed in; none while too many bytes wait."""
+        return MAX_BACKLOG - self.backlog if self._waiting_bytes < MAX_BACKLOG_BYTES else 0
+
     def submit(self, fetched: FetchedTile) -> None:
         """Hand a tile in."""
         self._taken += 1
@@ -97,6 +105,7 @@ class TileIntake:
             state, still_valid = fetched.state, fetched.still_valid
             self._checked.put((TileRecord(fetched.tile, state, still_valid=still_valid), None, 0))
         else:
+            self._waiting_bytes += len(fetched.body)
             self._fetched.put(fetched)
 
     def flush(self) -> None:
@@ -111,6 +120,7 @@ class TileIntake:
         while self._outcomes:
             found.append(self._outcomes.popleft())
         self._given += len(found)
+        self._waiting_bytes -= sum(outcome.size_bytes for outcome in found)
         return found
 
     def close(self) -> List[TileOutcome]:

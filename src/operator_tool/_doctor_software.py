@@ -24,7 +24,7 @@ __all__ = ["CHECKS"]
 DISTRIBUTION = "gps-denied-preflight"
 INSTALL = f"{sys.executable} -m pip install --upgrade {DISTRIBUTION}"
 PYTHON_MIN = (3, 11)
-NATIVE = ("pycurl", "numpy", "shapely", "PIL.Image", "pydantic_core")
+NATIVE = ("pycurl", "numpy", "shapely", "simplejpeg", "PIL.Image", "pydantic_core")
 """Packages with machine code: an installation for another Python or libc shows only where they are loaded."""
 ANSWER_S = 20.0
 PROGRAMS = (

@@ -122,7 +122,6 @@ def nginx(root: Path, work: Path) -> Iterator[Server]:
         "events { worker_connections 4096; }\n"
         "http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 10000000; types { image/jpeg jpg; }\n"
         f"log_format status '$status'; limit_req_zone $server_port zone=all:1m rate={PERMITTED_PER_S}r/s;\n"
-        "open_file_cache max=50000;\n"
         f"server {{ listen 127.0.0.1:{plain} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;\n"
         f"ssl_certificate {certificate}; ssl_certificate_key {certificate};\n"
         f"location /d0/ {{ alias {root}/; }}\n{late}"

@@ -308,6 +308,11 @@ DEFECTS = (
         UNIT + "tile_check.py::test_a_tile_cut_anywhere_is_refused",
     ),
     Defect(
+        "a picture whose data end too soon is one", "I5", "_tile_decode_program.py",
+        'return "truncated" if', 'return "doubtful" if',
+        UNIT + "tile_check.py::test_a_jpeg_that_lost_data_and_has_its_end_is_refused",
+    ),
+    Defect(
         "tiles are decoded without limits", "I7", "_tile_decode_program.py",
         "    _limit()\n    with socket", "    with socket",
         UNIT + "tile_decoder.py::test_a_tile_that_ends_its_decoder_is_bad_and_the_others_are_not",

@@ -74,6 +74,28 @@ def test_a_tile_cut_anywhere_is_refused(kind: str) -> None:
         assert check(body[:length]).reason is not None, length
 
 
+def test_a_jpeg_that_lost_data_and_has_its_end_is_refused() -> None:
+    """Pillow alone, the positive control, takes it for a picture and paints the rest grey."""
+    body = tile_image(3, 256, "JPEG")
+    for length in range(len(body) // 3, len(body) - 40, 211):
+        cut = body[:length] + b"\xff\xd9"
+        Image.open(io.BytesIO(cut)).load()
+        assert check(cut).reason == "truncated", length
+
+
+def test_a_jpeg_with_bytes_too_many_is_good() -> None:
+    body = tile_image(3, 256, "JPEG")
+    assert check(body[:-2] + b"\0\0\0\0" + body[-2:]).reason is None
+
+
+def test_two_colours_of_the_same_grey_are_a_picture() -> None:
+    image = Image.merge("YCbCr", [Image.new("L", (256, 256), value) for value in (120, 90, 128)])
+    image.paste((120, 170, 128), (64, 64, 192, 192))
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    assert check(out.getvalue()).reason is None
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_decoder
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decode_program import MAX_MEMORY_BYTES
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decoder import DecodeTask, TileDecoder
 from tile_server import tile_image
 
@@ -74,6 +75,24 @@ def test_the_limits_are_what_ends_it(poison: bytes, tmp_path: Path) -> None:
     with TileDecoder(program=poisoned(tmp_path, "program._limit = lambda: None")) as decoder:
         decoder.begin([DecodeTask(poison, "png")], single_colour=True)
         assert decoder.faults() == [None]
+
+
+def test_what_it_imports_leaves_room_under_its_limit() -> None:
+    """numpy's threads, one for each processor, would fill it on a large machine."""
+    with TileDecoder() as decoder:
+        decoder.begin(GOOD, single_colour=True)
+        assert decoder.faults() == [None] * 6
+        assert decoder._process is not None
+        process = Path(f"/proc/{decoder._process.pid}")
+        (size,) = [line.split()[1] for line in (process / "status").read_text().splitlines() if "VmSize" in line]
+        assert int(size) * 1024 < MAX_MEMORY_BYTES // 2
+        assert len(list((process / "task").iterdir())) == 1
+
+
+def test_a_package_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    with TileDecoder() as decoder, pytest.raises(DownloadError, match="needs simplejpeg"):
+        decoder.begin(GOOD, single_colour=True)
 
 
 def test_a_decoder_that_hangs_is_ended(tmp_path: Path) -> None:
@@ -155,6 +174,7 @@ def test_a_machine_without_descriptors_left_is_said(spare: int) -> None:
     code = f"""
 import os, resource
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import DownloadError
+from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decode_program import MAX_MEMORY_BYTES
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_decoder import DecodeTask, TileDecoder
 import PIL
 held = os.open("/dev/null", os.O_RDONLY)
