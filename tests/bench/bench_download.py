@@ -187,6 +187,7 @@ def install_mapproxy() -> None:
 def timed(client: Client, case: Case) -> tuple[float, int]:
     """Tiles a second of a run, and the memory of its largest process in MB."""
     command = client.command(case)
+    os.sync()  # what the one before left to be written is not this one's load
     with (case.work / "said").open("wb") as said:
         started_s = time.perf_counter()
         process = subprocess.Popen(command, stdout=said, stderr=said)
