@@ -33,8 +33,11 @@ from loopback import PERMITTED_PER_S, REPO, Server, nginx, tile_set, write_tiles
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tiles import TileSet, tile_bounds
 
 MAPPROXY = REPO / ".cache" / "bench-mapproxy"
-ROWS = ((0, 16, False), (0, 64, False), (20, 64, False), (100, 256, False), (20, 64, True))
-"""Latency in milliseconds, connections (streams where multiplexed), HTTP/2 over TLS."""
+ROWS = ((0, 16, False), (0, 64, False), (20, 64, False), (100, 256, False), (20, 64, True), (0, 16, False))
+"""Latency in milliseconds, connections (streams where multiplexed), HTTP/2 over TLS.
+
+The first row comes again as the last: new files are quick on a disk from which none were deleted yet.
+"""
 FASTEST_SHARE = {0: 0.6, 20: 1.0, 100: 1.0}
 MAPPROXY_TIMES = 3.0
 PACED_TILES = 3000
