@@ -241,7 +241,7 @@ def room_findings(seen: CompanionLook, *, archive_bytes: int) -> Iterator[Compan
     told = set()
     for place in seen.places("places"):
         finding = _room_finding(seen.name, place, "disk", needed_bytes=needed, needed_inodes=MIN_INODES)
-        key = (_number(place, "device"), finding.level, place.get("at") if not place.get("writable") else None)
+        key = (_number(place, "device"), finding.level, "" if place.get("writable") else _plain(place.get("at")))
         if key not in told:
             told.add(key)
             yield finding

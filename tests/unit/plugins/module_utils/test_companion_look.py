@@ -22,7 +22,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._companion_lo
 )
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import CompanionNotReadyError
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import CommandResult
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 PLACE = {
@@ -161,6 +161,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(WELL)), ANYTHING))
+@example({"places": [{"at": []}]})
 def test_a_companion_may_say_anything_of_itself(facts: dict[str, Any]) -> None:
     """Findings fit for a terminal, never a crash."""
     said = json.loads(json.dumps({**WELL, **facts}))
