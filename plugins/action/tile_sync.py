@@ -11,14 +11,15 @@ import os
 import shlex
 import shutil
 import time
-from typing import Any, ClassVar, Dict, List, Optional
+from typing import Any, Callable, ClassVar, Dict, List, Optional
 
 from ..module_utils._build_request import request_for_run
 from ..module_utils._errors import FailurePhase, SyncError
 from ..module_utils._known_archives import KnownArchives
 from ..module_utils._rsync import push_file
 from ..module_utils._run import Run
-from ..module_utils._tile_sync import CompanionArchive, ShippedArchive, sync_archive
+from ..module_utils._ssh_feed import feed_file
+from ..module_utils._tile_sync import CompanionArchive, Feed, ShippedArchive, sync_archive
 from ..plugin_utils._companion_action import CompanionAction
 
 
@@ -30,6 +31,7 @@ class ActionModule(CompanionAction):
         if self._task.check_mode:
             return {"changed": True}
         started = time.monotonic()
+        ends_at = started + run.config.sync_timeout_s
         root, archive, facts = run.config.companion_cache_root, run.facts()["archive"], self.facts_of(run)
         if facts.get("job_run_id"):
             sync = {"bytes_sent": 0, "bytes_total": archive["size_bytes"], "elapsed_s": 0.0}
@@ -55,7 +57,9 @@ class ActionModule(CompanionAction):
             folders=[incoming, f"{root}/work/{run.run_id}", f"{root}/jobs/{run.run_id}/scratch"],
             work_folder=run.run_dir,
             known=KnownArchives(run.config.cache_staging_root),
-            push=lambda source, target: self._push(run, ssh, source, target, started=started, limit=limit),
+            push=lambda source, target: self._push(ssh, source, target, limit=limit, ends_at=ends_at),
+            # rsync is the one that can be told a rate.
+            feed=self._feed(ssh, shipped, ends_at=ends_at) if ssh and not limit else None,
             on_step=lambda text: self.sink.emit("phase", phase=self.phase, text=text),
             use_bases=ssh is not None,
         )
@@ -78,7 +82,7 @@ class ActionModule(CompanionAction):
         self.sink.emit("phase", phase=self.phase, text=f"{sent / 1e6:.1f} of {shipped.size_bytes / 1e6:.1f} MB sent")
         return {"changed": True, "sync": {**sync, "request_path": request_path, "archive_path": companion.target}}
 
-    def _push(self, run: Run, ssh: Optional[List[str]], source: str, target: str, *, started: float, limit: int) -> int:
+    def _push(self, ssh: Optional[List[str]], source: str, target: str, *, limit: int, ends_at: float) -> int:
         """Send one file; the deadline is that of the whole sync."""
         size = os.path.getsize(source)
         if ssh is None:
@@ -92,11 +96,25 @@ class ActionModule(CompanionAction):
             ssh=ssh,
             host=str(self._connection.get_option("host")),
             target=target,
-            deadline_s=max(1.0, run.config.sync_timeout_s - (time.monotonic() - started)),
+            deadline_s=max(1.0, ends_at - time.monotonic()),
             limit_kib_per_s=limit,
-            on_progress=lambda done, text: self.sink.emit(
-                "progress", phase=self.phase, done=done, total=size, unit="bytes", text=text
-            ),
+            on_progress=self._told(size),
+        )
+
+    def _feed(self, ssh: List[str], shipped: ShippedArchive, *, ends_at: float) -> Feed:
+        """The way for an archive that is new to the companion; the deadline is that of the whole sync."""
+        return lambda command: feed_file(
+            shipped.path,
+            ssh=ssh,
+            host=str(self._connection.get_option("host")),
+            command=command,
+            deadline_s=max(1.0, ends_at - time.monotonic()),
+            on_progress=self._told(shipped.size_bytes),
+        )
+
+    def _told(self, total: int) -> Callable[[int, str], None]:
+        return lambda done, text: self.sink.emit(
+            "progress", phase=self.phase, done=done, total=total, unit="bytes", text=text
         )
 
     def _write(self, path: str, content: bytes) -> None:

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
-import signal
 import subprocess
 import tempfile
 from typing import Generator, List, Sequence
 
+from ._bounded_command import ending_with_its_caller
 from ._remote_job import CommandResult, ConnectionLost
 
 # run_command belongs to modules; the domain knows none.
@@ -25,7 +24,6 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 READ_AT_ONCE_BYTES = 256 * 1024
 ERRORS_KEPT_BYTES = 4096
 END_S = 5.0
-PR_SET_PDEATHSIG = 1
 
 
 def stream_lines(words: Sequence[str], *, silence_s: float) -> Generator[str, None, CommandResult]:
@@ -41,7 +39,6 @@ def stream_lines(words: Sequence[str], *, silence_s: float) -> Generator[str, No
     Raises:
         ConnectionLost: it fell silent, ended in the middle of a line, or sent one beyond all bounds.
     """
-    prctl = ctypes.CDLL(None).prctl
     # ssh may leave its standard error open beyond its own end: nothing may wait for the end of that.
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -49,7 +46,7 @@ def stream_lines(words: Sequence[str], *, silence_s: float) -> Generator[str, No
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0),  # noqa: PLW1509 - one call
+            preexec_fn=ending_with_its_caller(),  # noqa: PLW1509 - one call
         )
         try:
             if process.stdout is not None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ssh said, as a typed error: not trusted, not let in, or not there."""
+"""What became of the link, as a typed error: not trusted, not let in, not there, broken, or too slow."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ._errors import (
     CompanionNotTrustedError,
     CompanionUnreachableError,
     FailurePhase,
+    SyncError,
 )
 
-__all__ = ["link_error"]
+__all__ = ["link_broke", "link_error", "took_too_long"]
 
 NOT_TRUSTED = re.compile(
     r"host key verification failed|identification has changed|host key is known|revoked host key", re.IGNORECASE
@@ -43,3 +44,26 @@ def link_error(
             remediation="Check ansible_user and the private key against the companion's authorized_keys.",
         )
     return CompanionUnreachableError(f"cannot reach {host}: {last}", phase=phase)
+
+
+def link_broke(doing: str, words: str) -> CompanionUnreachableError:
+    """The error for a transfer that ended before all had arrived.
+
+    Args:
+        doing: what was under way.
+        words: what the program that carried it said of it.
+    """
+    plain = re.sub(r"[^\x20-\x7e]", " ", words.strip())[-300:] or "no word from ssh"
+    return CompanionUnreachableError(
+        f"the link broke while {doing}: {plain}",
+        phase=FailurePhase.SYNC,
+        remediation="Check power, cable and address of the companion, then run again: what has arrived is kept.",
+    )
+
+
+def took_too_long(doing: str, deadline_s: float) -> SyncError:
+    """The error for a transfer that was ended at its deadline."""
+    return SyncError(
+        f"{doing} took longer than {deadline_s:.0f} s",
+        remediation="Use a faster link or raise sync_timeout_s, then run again: what has arrived is kept.",
+    )

@@ -18,7 +18,8 @@ import threading
 from collections import deque
 from typing import Callable, Deque, Iterator, List, Optional, Pattern, Sequence
 
-from ._errors import CompanionUnreachableError, FailurePhase, SyncError
+from ._errors import SyncError
+from ._link_error import link_broke, took_too_long
 
 # run_command belongs to modules; the domain knows none.
 # pylint: disable=ansible-bad-function
@@ -127,17 +128,10 @@ def _run(
     if process.returncode == 0:
         return total
     if overdue.is_set():
-        raise SyncError(
-            f"{doing} took longer than {deadline_s:.0f} s",
-            remediation="Use a faster link or raise sync_timeout_s, then run again: what has arrived is kept.",
-        )
+        raise took_too_long(doing, deadline_s)
     words = "; ".join(text for text in said if not text.startswith("rsync error"))[:300] or "no word from rsync"
     if process.returncode in LINK_LOST:
-        raise CompanionUnreachableError(
-            f"the link broke while {doing}: {words}",
-            phase=FailurePhase.SYNC,
-            remediation="Check power, cable and address of the companion, then run again: what has arrived is kept.",
-        )
+        raise link_broke(doing, words)
     raise SyncError(f"{doing} failed: {words}")
 
 

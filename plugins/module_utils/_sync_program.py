@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The companion's side of the sync: what is there, what it consists of, and the new archive made from it.
+"""The companion's side of the sync: what is there, what it consists of, and the new archive taken or made.
 
-Travels through standard input with each question; answers one line of JSON behind `ANSWER_MARK`. Runs on the
-companion: standard library only, Python 3.8.
+Travels with each question on the command line, as the archive may come through standard input; answers one line of JSON
+behind `ANSWER_MARK`. Runs on the companion: standard library only, Python 3.8.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import stat
 import sys
-import time
 from typing import Any, Callable, Dict, List
 
 from ._errors import TileSourceError
@@ -38,7 +38,8 @@ ANSWER_MARK = "gps-denied-sync "
 ARCHIVE_NAME = "tiles.pmtiles"
 DELTA_NAME = "tiles.delta"
 MANIFEST_NAME = "MANIFEST"
-FOLLOW_POLL_S = 0.02
+TAKE_IDLE_S = 120.0
+"""Nothing has come for so long: nobody is there any more."""
 BASES = ("current", "previous")
 """Generations whose archive may be the basis of the new one; the likelier one first."""
 
@@ -102,6 +103,7 @@ def _look(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
         "complete": complete,
         "free_bytes": room.f_bavail * room.f_frsize,
         "have_bytes": max(0, _size(wanted.target)),
+        "begun": os.path.lexists(wanted.target),
         "bases": bases,
         "has_index": os.path.isdir(os.path.join(wanted.root, "current", "index")),
     }
@@ -127,22 +129,25 @@ def _make(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
     return {"complete": complete}
 
 
-def _follow(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
-    """Hash the archive while it arrives, from the first byte to the last; gives up where nothing comes any more."""
+def _take(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
+    """Write the archive as it comes on standard input, and hash it on the way; what has come stays, whatever follows.
+
+    Nothing may be in its place: what has begun is to be mended, not written anew.
+    """
     digest, done = hashlib.sha256(), 0
     buffer = memoryview(bytearray(CHUNK_BYTES))
-    came_at = time.monotonic()
-    while _size(wanted.target) < 0 and time.monotonic() - came_at < request["idle_s"]:
-        time.sleep(FOLLOW_POLL_S)
-    with open(wanted.target, "rb", buffering=0) as stream:
-        while done < wanted.size_bytes and time.monotonic() - came_at < request["idle_s"]:
-            count = stream.readinto(buffer)
+    with open(wanted.target, "xb", buffering=0) as stream:
+        os.fchmod(stream.fileno(), 0o644)
+        while select.select([sys.stdin], [], [], TAKE_IDLE_S)[0]:
+            count = os.readv(sys.stdin.fileno(), [buffer])
             if not count:
-                time.sleep(FOLLOW_POLL_S)
-                continue
-            digest.update(buffer[:count])
-            done, came_at = done + count, time.monotonic()
-    return {"complete": done == wanted.size_bytes and digest.hexdigest() == wanted.sha256}
+                break
+            view = buffer[:count]
+            digest.update(view)
+            done += count
+            while view:
+                view = view[stream.write(view) :]
+    return {"complete": digest.hexdigest() == wanted.sha256, "taken_bytes": done}
 
 
 def _check(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
@@ -156,9 +161,9 @@ def _check(wanted: _Wanted, request: Dict[str, Any]) -> Dict[str, Any]:
 
 _VERBS: Dict[str, Callable[[_Wanted, Dict[str, Any]], Dict[str, Any]]] = {
     "look": _look,
-    "follow": _follow,
     "list": _list,
     "make": _make,
+    "take": _take,
     "check": _check,
 }
 

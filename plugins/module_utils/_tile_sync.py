@@ -6,7 +6,7 @@
 
 By hashes alone: nothing where it is there, the missing tiles where an older archive is there (`_tile_delta`), the rest
 of a file that a cut run has begun to send, else all of it. The companion's own program (`_sync_program`) says what is
-there; it is not believed: only bytes with the archive's SHA-256 count.
+there, and takes what is new; it is not believed: only bytes with the archive's SHA-256 count.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import _errors, _pmtiles, _sync_program, _tile_delta
-from ._errors import CacheBuildError, SyncError
+from ._errors import SyncError
 from ._known_archives import KnownArchives
-from ._remote_job import Transport
+from ._link_error import link_broke
+from ._remote_job import CommandResult, Transport
 from ._sync_program import ANSWER_MARK, ARCHIVE_NAME, BASES, DELTA_NAME
 from ._tile_delta import SHORT_HASH_BYTES, Span, TileDelta, body_hashes, body_spans, plan_delta
 
-__all__ = ["CompanionArchive", "ShippedArchive", "sync_archive"]
+__all__ = ["CompanionArchive", "Feed", "ShippedArchive", "sync_archive"]
 
 PACKAGE = "gps_denied_sync"
 _MODULES = (_errors, _pmtiles, _tile_delta, _sync_program)
-_BOOTSTRAP = f"""import json, sys, types, zlib
-sent = json.loads(zlib.decompress(sys.stdin.buffer.read()))
+_BOOTSTRAP = f"""import base64, json, sys, types, zlib
+sent = json.loads(zlib.decompress(base64.b64decode(sys.argv[1])))
 package = sys.modules[{PACKAGE!r}] = types.ModuleType({PACKAGE!r})
 package.__path__ = []
 for name, source in sent["modules"]:
@@ -48,14 +49,15 @@ module.main(sent["request"])
 ANSWER_S = 120.0
 SLOWEST_BYTES_PER_S = 5e6
 """A worn SD card; what takes longer than a read at this rate has stopped."""
-FOLLOW_IDLE_S = 2.0
-"""Nothing has come for so long: the hash is taken at the end instead."""
+MENDING = "what arrived is not what was sent; mending it"
 GOOD_BASE_RATIO = 0.5
 WORTHWHILE_RATIO = 0.9
 MAX_BODIES = 1 << 24
 
 Push = Callable[[str, str], int]
-"""Sends a local file to a path on the companion, and gives the bytes that travelled."""
+"""Sends a local file to a path on the companion, whatever is there, and gives the bytes that travelled."""
+Feed = Callable[[str], CommandResult]
+"""Runs one shell command on the companion with the archive as its standard input."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,15 @@ class CompanionArchive:
     def __init__(
         self, run: Transport, archive: ShippedArchive, *, name: str, root: str, incoming: str, python: str = "python3"
     ) -> None:
-        self._run, self.name, self._python = run, name, python
+        self._run, self.name = run, name
+        self._python = python
         self._asked = {
             "root": root,
             "incoming": incoming,
             "sha256": archive.sha256,
             "size_bytes": archive.size_bytes,
         }
+        self._size_bytes = archive.size_bytes
         self._patience_s = ANSWER_S + archive.size_bytes / SLOWEST_BYTES_PER_S
         self.target = f"{incoming}/{ARCHIVE_NAME}"
         self.delta = f"{incoming}/{DELTA_NAME}"
@@ -97,16 +101,39 @@ class CompanionArchive:
             SyncError: the companion's storage failed, or the program did not answer.
             CompanionUnreachableError: raised by the transport.
         """
-        sources = [[f"{PACKAGE}.{_stem(module)}", _source(module)] for module in _MODULES]
-        request = {**self._asked, **fields, "verb": verb}
-        sent = zlib.compress(json.dumps({"modules": sources, "request": request}).encode(), 6)
-        words = ["timeout", "-k", "5", str(int(self._patience_s)), self._python, "-I", "-S", "-c", _BOOTSTRAP]
-        result = self._run(shlex.join(words), sent)
+        words = ["timeout", "-k", "5", str(int(self._patience_s)), *self._question(verb, fields)]
+        result = self._run(shlex.join(words), None)
         if result.rc == 124:
             raise SyncError(
                 f"{self.name} did not answer within {self._patience_s:.0f} s: its storage is stuck or very slow",
                 remediation="Look at the companion's disk (dmesg), then run again: what has arrived is kept.",
             )
+        return self._understood(result)
+
+    def take(self, feed: Feed) -> Tuple[int, bool]:
+        """Give the companion the archive where nothing of it is there, proven over there while it arrives.
+
+        Returns:
+            Bytes sent, and whether the companion holds the archive.
+
+        Raises:
+            SyncError, CompanionUnreachableError: what has arrived is kept.
+        """
+        answer = self._understood(feed(shlex.join(self._question("take", {}))))
+        taken_bytes = _count(answer, "taken_bytes")
+        if taken_bytes < self._size_bytes:
+            raise link_broke(f"sending the tiles to {self.name}", f"{taken_bytes / 1e6:.1f} MB have arrived")
+        return self._size_bytes, answer.get("complete") is True
+
+    def _question(self, verb: str, fields: Mapping[str, Any]) -> Tuple[str, ...]:
+        """The command that is the program with what it is asked; its standard input is left to the archive."""
+        sources = [[f"{PACKAGE}.{_stem(module)}", _source(module)] for module in _MODULES]
+        request = {**self._asked, **fields, "verb": verb}
+        sent = zlib.compress(json.dumps({"modules": sources, "request": request}).encode(), 9)
+        return (self._python, "-I", "-S", "-c", _BOOTSTRAP, base64.b64encode(sent).decode())
+
+    def _understood(self, result: CommandResult) -> Dict[str, Any]:
+        """The program's answer, where it is one."""
         answer = _answer(result.stdout)
         if answer is None:
             said = _plain((result.stderr or result.stdout).strip()[-300:]) or "nothing"
@@ -161,6 +188,7 @@ def sync_archive(
     work_folder: str,
     known: KnownArchives,
     push: Push,
+    feed: Optional[Feed],
     on_step: Callable[[str], None],
     use_bases: bool = True,
 ) -> Tuple[int, bool]:
@@ -170,6 +198,8 @@ def sync_archive(
         folders: folders to make on the companion, the one that the archive arrives in among them.
         work_folder: where deltas are written on the workstation; companions of a run share them.
         known: what archives consist of, as far as this workstation knows.
+        push: the way for what mends and completes, and for all where there is no `feed`.
+        feed: the quicker way for an archive of which nothing is there yet.
         on_step: told in words what is going to travel.
         use_bases: whether older archives over there may save bytes; where copying is cheap they are not worth it.
 
@@ -210,33 +240,21 @@ def sync_archive(
         if companion.ask("make", base=base).get("complete") is True:
             return sent, has_index
         on_step(f"the tiles of the companion's {base} cache are not what they were; sending what that takes")
-    for last in (False, True):
-        more, whole = _push_whole(archive, companion, push, begun=have_bytes > 0 or last)
+    if feed is not None and found.get("begun") is False:
+        more, whole = companion.take(feed)
         sent += more
-        if whole or companion.ask("check", remove=last).get("complete") is True:
+        if whole:
             return sent, has_index
-        on_step("what arrived is not what was sent; mending it")
+        on_step(MENDING)
+    for last in (False, True):
+        sent += push(archive.path, companion.target)
+        if companion.ask("check", remove=last).get("complete") is True:
+            return sent, has_index
+        on_step(MENDING)
     raise SyncError(
         f"{companion.target} does not hold what was sent, twice; it was removed",
         remediation="Check the companion's disk and memory: they do not keep what they are given.",
     )
-
-
-def _push_whole(archive: ShippedArchive, companion: CompanionArchive, push: Push, *, begun: bool) -> Tuple[int, bool]:
-    """Send the file; where it is new over there, its bytes are proven while they arrive.
-
-    Returns:
-        Bytes sent, and whether they are proven.
-    """
-    if begun:
-        return push(archive.path, companion.target), False
-    with ThreadPoolExecutor(1) as pool:
-        follower = pool.submit(companion.ask, "follow", idle_s=FOLLOW_IDLE_S)
-        sent = push(archive.path, companion.target)
-        try:
-            return sent, follower.result().get("complete") is True
-        except CacheBuildError:
-            return sent, False
 
 
 def _count(answer: Mapping[str, Any], name: str) -> int:

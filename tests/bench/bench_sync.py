@@ -31,6 +31,7 @@ import companions  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._known_archives import KnownArchives  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import CommandResult  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._rsync import push_file  # noqa: E402
+from ansible_collections.gps_denied.preflight.plugins.module_utils._ssh_feed import feed_file  # noqa: E402
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_delta import (  # noqa: E402
     body_hashes,
     body_spans,
@@ -80,6 +81,14 @@ class Bench:
                 ssh=self.ssh,
                 host=self.companion.address,
                 target=target,
+                deadline_s=600.0,
+                on_progress=lambda _done, _text: None,
+            ),
+            feed=lambda command: feed_file(
+                archive.path,
+                ssh=self.ssh,
+                host=self.companion.address,
+                command=command,
                 deadline_s=600.0,
                 on_progress=lambda _done, _text: None,
             ),

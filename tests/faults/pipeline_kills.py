@@ -47,7 +47,7 @@ PARTIES = {
     "lock holder": ("download", *COMPANION_PHASES),
     "ssh": COMPANION_PHASES,
     "sshd": COMPANION_PHASES,
-    "rsync": ("sync",),
+    "sync program": ("sync",),
     "supervisor": ("build",),
     "builder": ("build",),
     **dict.fromkeys(FAILURES, WORKSTATION_PHASES + COMPANION_PHASES),
@@ -227,7 +227,8 @@ class Pipeline:
                 above = parents.get(above, 0)
             words = _arguments(pid) if above else []
             said = " ".join(words)
-            if words and ("c10-builder" in said or "/jobs/" in said or words[0].endswith(("rsync", "sha256sum"))):
+            at_work = any(mark in said for mark in ("c10-builder", "/jobs/", "gps_denied_sync"))
+            if at_work or (words and words[0].endswith(("rsync", "sha256sum"))):
                 found[pid] = words
         return found
 
@@ -240,6 +241,9 @@ class Pipeline:
             supervisors = [pid for pid, words in there.items() if "supervise" in words]
             below = [pid for pid in there if _parent(pid) in supervisors]
             return supervisors if party == "supervisor" else below
+        if party == "sync program":
+            there = self.on_companion()
+            return [pid for pid, words in there.items() if words[-3:-2] == ["-c"] and "gps_denied_sync" in words[-2]]
         if party == "sshd":
             user = self.companion.user
             return [pid for pid in _pids() if _arguments(pid)[:1] == [f"sshd: {user}@notty"] and self._is_below(pid)]

@@ -370,8 +370,23 @@ DEFECTS = (
         UNIT + "tile_sync.py::test_wrong_bytes_that_lie_there_are_mended[byte]",
     ),
     Defect(
+        "what arrives is believed without its hash", "I4", "_sync_program.py",
+        '"complete": digest.hexdigest() == wanted.sha256, "taken', '"complete": done == wanted.size_bytes, "taken',
+        UNIT + "tile_sync.py::test_what_arrives_otherwise_than_it_was_sent_is_mended",
+    ),
+    Defect(
+        "what has arrived when the link breaks is written anew", "I5", "_tile_sync.py",
+        'if feed is not None and found.get("begun") is False:', "if feed is not None:",
+        UNIT + "tile_sync.py::test_cuts_at_any_byte_and_then_on[whole]",
+    ),
+    Defect(
+        "a program that took less than all is taken for a whole transfer", "I5", "_tile_sync.py",
+        "        if taken_bytes < self._size_bytes:", "        if taken_bytes < 0:",
+        UNIT + "tile_sync.py::test_cuts_at_any_byte_and_then_on[whole]",
+    ),
+    Defect(
         "a transfer that was cut begins anew", "I5", "_rsync.py",
         '"--ignore-times", "--inplace", "--partial"', '"--ignore-times"',
-        UNIT + "tile_sync.py::test_a_cut_at_any_byte_and_then_on[whole]",
+        UNIT + "tile_sync.py::test_cuts_at_any_byte_and_then_on[whole]",
     ),
 )  # fmt: skip

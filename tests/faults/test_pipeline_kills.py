@@ -76,8 +76,13 @@ def test_a_few_kills_end_typed_leave_nothing_and_converge(pipeline: Pipeline) ->
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("party", "after_s"),
-    # rsync has nothing left to send by then
-    [(party, after_s) for party in sorted(PARTIES) for after_s in (0.0, 0.4) if (party, after_s) != ("rsync", 0.4)],
+    [
+        (party, after_s)
+        for party in sorted(PARTIES)
+        for after_s in (0.0, 0.4)
+        # the sync has nothing left to send by then
+        if (party, after_s) != ("sync program", 0.4)
+    ],
 )
 def test_every_party_may_fail_in_every_phase(
     pipeline: Pipeline, party: str, after_s: float, record_property: Callable[[str, object], None]

@@ -24,6 +24,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._known_archives import KnownArchives
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import CommandResult
 from ansible_collections.gps_denied.preflight.plugins.module_utils._rsync import push_file
+from ansible_collections.gps_denied.preflight.plugins.module_utils._ssh_feed import feed_file
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_sync import (
     CompanionArchive,
     ShippedArchive,
@@ -74,6 +75,16 @@ class Workstation:
                 target=target,
                 deadline_s=60.0,
                 limit_kib_per_s=self.limit_kib_per_s,
+                on_progress=self.on_progress,
+            ),
+            feed=None
+            if self.limit_kib_per_s
+            else lambda command: feed_file(
+                archive.path,
+                ssh=self.ssh,
+                host=self.companion.address,
+                command=command,
+                deadline_s=60.0,
                 on_progress=self.on_progress,
             ),
             on_step=lambda _text: None,
@@ -185,6 +196,23 @@ def test_a_companion_that_freezes_in_mid_sync(
     companion.unpause()
     workstation.limit_kib_per_s = 0
     assert workstation.sync(archives[0]) < archives[0].size_bytes
+
+
+def test_a_link_that_hangs_in_mid_sync(
+    companion: Companion, proxy: TcpProxy, archives: tuple[ShippedArchive, ShippedArchive, int], tmp_path: Path
+) -> None:
+    """It stands, and nothing arrives: ssh notices, and the next run goes on, though the program waits over there."""
+    workstation = Workstation(through(proxy, companion), tmp_path)
+    proxy.hangs = True
+    proxy.forget(cut_at_bytes=archives[0].size_bytes // 2)
+    started = time.monotonic()
+    with pytest.raises(CompanionUnreachableError, match="the link broke while sending the tiles"):
+        workstation.sync(archives[0])
+    assert time.monotonic() - started < 60
+    arrived = int(companion.run(f"cat {companion.cache_root}/incoming/*/tiles.pmtiles | wc -c").stdout)
+    assert arrived > archives[0].size_bytes // 4
+    proxy.forget()
+    assert workstation.sync(archives[0]) < archives[0].size_bytes - arrived + 300_000
 
 
 def build(companion: Companion, folder: Path, **kwargs: Any) -> CacheBuildReport:

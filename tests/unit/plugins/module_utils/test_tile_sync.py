@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The sync of one archive, with the real program and the real rsync over a link that a test can cut at any byte.
 
-The link is a program in ssh's place: what rsync sends passes through a pump, which ends it at the wanted byte.
+The link is a program in ssh's place: what is sent passes through a pump, which ends it at the wanted byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _tile_sync
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _ssh_feed
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     CompanionUnreachableError,
     SyncError,
@@ -27,6 +27,7 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._errors impor
 from ansible_collections.gps_denied.preflight.plugins.module_utils._known_archives import KEPT_ARCHIVES, KnownArchives
 from ansible_collections.gps_denied.preflight.plugins.module_utils._remote_job import CommandResult
 from ansible_collections.gps_denied.preflight.plugins.module_utils._rsync import push_file
+from ansible_collections.gps_denied.preflight.plugins.module_utils._ssh_feed import feed_file
 from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_delta import (
     SHORT_HASH_BYTES,
     body_hashes,
@@ -41,10 +42,11 @@ from ansible_collections.gps_denied.preflight.plugins.module_utils._tile_sync im
 from tile_archives import changed_bodies, random_bodies, write_archive
 
 LINK = """
-# link.py COUNT LIMIT HOST COMMAND…: count what is sent, and cut it at LIMIT bytes.
+# link.py COUNT LIMIT [--] HOST COMMAND…: count what is sent, and cut it at LIMIT bytes.
 import os, subprocess, sys, threading
 count, left = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND), int(sys.argv[2])
-process = subprocess.Popen(sys.argv[4:], stdin=subprocess.PIPE, bufsize=0)
+words = sys.argv[5:] if sys.argv[3] == "--" else sys.argv[4:]
+process = subprocess.Popen(["sh", "-c", " ".join(words)], stdin=subprocess.PIPE, bufsize=0)
 def pump(left):
     while left:
         block = os.read(0, min(left, 65536))
@@ -94,12 +96,26 @@ class Vehicle:
         done = subprocess.run(["sh", "-c", command], input=data, capture_output=True, check=False)
         return CommandResult(done.returncode, "Welcome!\n" + done.stdout.decode(), done.stderr.decode())
 
+    @property
+    def link(self) -> list[str]:
+        return [sys.executable, "-I", "-S", str(self.folder / "link.py"), str(self.count), str(self.limit_bytes)]
+
     def push(self, source: str, target: str) -> int:
         return push_file(
             source,
-            ssh=[sys.executable, "-I", "-S", str(self.folder / "link.py"), str(self.count), str(self.limit_bytes)],
+            ssh=self.link,
             host="companion",
             target=target,
+            deadline_s=60.0,
+            on_progress=lambda _done, _text: None,
+        )
+
+    def feed(self, source: str, command: str) -> CommandResult:
+        return feed_file(
+            source,
+            ssh=self.link,
+            host="companion",
+            command=command,
             deadline_s=60.0,
             on_progress=lambda _done, _text: None,
         )
@@ -111,7 +127,9 @@ class Vehicle:
         *,
         run: Callable[[str, bytes | None], CommandResult] | None = None,
         push: Callable[[str, str], int] | None = None,
+        fed: str | None = None,
     ) -> int:
+        """Bytes sent; what is fed comes from the file `fed`, where one is given."""
         incoming = str(self.incoming(archive))
         work = self.folder / f"work-{random.randrange(10**9)}"
         work.mkdir()
@@ -126,6 +144,7 @@ class Vehicle:
             work_folder=str(work),
             known=known,
             push=push or self.push,
+            feed=lambda command: self.feed(fed or archive.path, command),
             on_step=self.steps.append,
         )
         assert hash_file(companion.target) == archive.sha256
@@ -276,39 +295,49 @@ def test_wrong_bytes_that_lie_there_are_mended(
 
 
 @pytest.mark.parametrize("kind", ["whole", "delta"])
-def test_a_cut_at_any_byte_and_then_on(
-    tmp_path: Path, archives: Archives, known: KnownArchives, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run again, it sends what had not arrived, and all runs together at most 2 % more than one would have."""
+def test_cuts_at_any_byte_and_then_on(tmp_path: Path, archives: Archives, known: KnownArchives, kind: str) -> None:
+    """Cut twice: each run sends what had not arrived, and all of them together at most 2 % more than one would have."""
     old, new, changed_bytes = archives
-    monkeypatch.setattr(_tile_sync, "FOLLOW_IDLE_S", 0.2)
     whole_bytes = new.size_bytes if kind == "whole" else changed_bytes
     rng = random.Random(11)
     for position in sorted(rng.randrange(1, whole_bytes) for _ in range(5)):
         (tmp_path / str(position)).mkdir()
-        vehicle = Vehicle(tmp_path / str(position), limit_bytes=position)
+        vehicle = Vehicle(tmp_path / str(position))
         if kind == "delta":
             vehicle.be_active(old)
-        with pytest.raises(CompanionUnreachableError, match="the link broke while sending the tiles") as caught:
-            vehicle.sync(new, known)
-        assert "what has arrived is kept" in caught.value.remediation
+        for limit_bytes in (position, (whole_bytes - position) // 2):
+            vehicle.limit_bytes = limit_bytes
+            with pytest.raises(CompanionUnreachableError, match="the link broke while sending the tiles") as caught:
+                vehicle.sync(new, known)
+            assert "what has arrived is kept" in caught.value.remediation
         vehicle.limit_bytes = NO_LIMIT
         vehicle.sync(new, known)
         # rsync holds back up to 256 KiB that it has received; what it sends around a file is some hundred bytes
         assert vehicle.arrived_bytes <= 1.02 * whole_bytes + 300_000, position
 
 
+def altered(archive: ShippedArchive, folder: Path) -> str:
+    """A file that is the archive but for its first byte."""
+    path = folder / "altered"
+    path.write_bytes(b"?" + Path(archive.path).read_bytes()[1:])
+    return str(path)
+
+
+def test_what_arrives_otherwise_than_it_was_sent_is_mended(
+    vehicle: Vehicle, archives: Archives, stranger: KnownArchives, tmp_path: Path
+) -> None:
+    """Its hash, taken on the way, convicts it; only the wrong block travels again."""
+    sent = vehicle.sync(archives[0], stranger, fed=altered(archives[0], tmp_path))
+    assert sent <= 1.02 * archives[0].size_bytes
+    assert any("is not what was sent" in step for step in vehicle.steps)
+
+
 def test_a_storage_that_does_not_keep_what_it_gets(
     vehicle: Vehicle, archives: Archives, stranger: KnownArchives, tmp_path: Path
 ) -> None:
-    def push(source: str, target: str) -> int:
-        # wrong from the start: what arrives is hashed on the way, and a later change is the sealing's to find
-        altered = tmp_path / "altered"
-        altered.write_bytes(b"?" + Path(source).read_bytes()[1:])
-        return vehicle.push(str(altered), target)
-
+    wrong = altered(archives[0], tmp_path)
     with pytest.raises(SyncError, match=r"does not hold what was sent, twice; it was removed"):
-        vehicle.sync(archives[0], stranger, push=push)
+        vehicle.sync(archives[0], stranger, fed=wrong, push=lambda _source, target: vehicle.push(wrong, target))
     assert not (vehicle.incoming(archives[0]) / "tiles.pmtiles").exists()
 
 
@@ -356,6 +385,48 @@ def test_known_archives_are_bounded_and_never_trusted_when_damaged(tmp_path: Pat
     (tmp_path / "archives" / f"{last}.hashes").write_bytes(b"x" * (SHORT_HASH_BYTES + 1))
     assert known.load(last) is None
     assert known.load("../../etc/passwd") is None
+
+
+def ask_through(tmp_path: Path, archive: ShippedArchive, script: str, *, deadline_s: float = 60.0) -> CommandResult:
+    """Feed the archive through something in ssh's place."""
+    (tmp_path / "ssh.sh").write_text(script)
+    return feed_file(
+        archive.path,
+        ssh=["sh", str(tmp_path / "ssh.sh")],
+        host="companion",
+        command="true",
+        deadline_s=deadline_s,
+        on_progress=lambda _done, _text: None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "message"),
+    [
+        ("cat >/dev/null; exec sleep 600", SyncError, "took longer than 2 s"),
+        ("exec sleep 600", CompanionUnreachableError, "nothing was taken or answered for 1 s"),
+        ("exec yes", CompanionUnreachableError, "answered with more than 1024 KiB"),
+        ("echo Connection reset by peer >&2; exit 255", CompanionUnreachableError, "Connection reset by peer"),
+        ("kill -9 $$", CompanionUnreachableError, "no word from ssh"),
+    ],
+)
+def test_feeding_ends_typed(
+    tmp_path: Path,
+    archives: Archives,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr(_ssh_feed, "SILENCE_S", 60.0 if "took" in message else 1.0)
+    with pytest.raises(error, match=message):
+        ask_through(tmp_path, archives[0], script, deadline_s=2.0 if "took" in message else 60.0)
+
+
+def test_an_early_answer_is_heard(tmp_path: Path, archives: Archives) -> None:
+    """A program that cannot go on says so, and reads no further."""
+    answer = ask_through(tmp_path, archives[0], "head -c 100 >/dev/null; echo full; exit 3")
+    assert (answer.rc, answer.stdout) == (3, "full\n")
 
 
 def test_rsync_ends_at_the_deadline(tmp_path: Path, archives: Archives) -> None:
