@@ -165,7 +165,7 @@ def _write_localisability(
     unit = WORLD_M / (plan.tile_px << scale.zoom)
     raster, place, zones = map_files(facts, ranges[middle], stride_m=scale.stride_px * unit)
     write_file(job.staged / "localisability.png", raster)
-    write_file(job.staged / "localisability.geojson", canonical(zones))
+    write_file(job.staged / "localisability.geojson", zones)
     values = facts["localisability"][slice(*ranges[middle])]
     # a place is ambiguous when something farther away looks more like it than any window overlapping it
     both = np.isfinite(look_alike[slice(*ranges[middle])]) & np.isfinite(neighbour[slice(*ranges[middle])])
