@@ -59,7 +59,7 @@ class ActionModule(CompanionAction):
             known=KnownArchives(run.config.cache_staging_root),
             push=lambda source, target: self._push(ssh, source, target, limit=limit, ends_at=ends_at),
             # rsync is the one that can be told a rate.
-            feed=self._feed(ssh, shipped, ends_at=ends_at) if ssh and not limit else None,
+            feed=None if limit else self._feed(shipped, ends_at=ends_at),
             on_step=lambda text: self.sink.emit("phase", phase=self.phase, text=text),
             use_bases=ssh is not None,
         )
@@ -101,8 +101,11 @@ class ActionModule(CompanionAction):
             on_progress=self._told(size),
         )
 
-    def _feed(self, ssh: List[str], shipped: ShippedArchive, *, ends_at: float) -> Feed:
+    def _feed(self, shipped: ShippedArchive, *, ends_at: float) -> Optional[Feed]:
         """The way for an archive that is new to the companion; the deadline is that of the whole sync."""
+        ssh = self.ssh_client()
+        if ssh is None:
+            return None
         return lambda command: feed_file(
             shipped.path,
             ssh=ssh,

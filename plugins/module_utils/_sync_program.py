@@ -4,8 +4,8 @@
 
 """The companion's side of the sync: what is there, what it consists of, and the new archive taken or made.
 
-Travels with each question on the command line, as the archive may come through standard input; answers one line of JSON
-behind `ANSWER_MARK`. Runs on the companion: standard library only, Python 3.8.
+Travels with each question, through standard input or, where that is the archive, on the command line; answers one line
+of JSON behind `ANSWER_MARK`. Runs on the companion: standard library only, Python 3.8.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ __all__ = ["CompanionArchive", "Feed", "ShippedArchive", "sync_archive"]
 PACKAGE = "gps_denied_sync"
 _MODULES = (_errors, _pmtiles, _tile_delta, _sync_program)
 _BOOTSTRAP = f"""import base64, json, sys, types, zlib
-sent = json.loads(zlib.decompress(base64.b64decode(sys.argv[1])))
+sent = json.loads(zlib.decompress(base64.b64decode(sys.argv[1] if sys.argv[1:] else sys.stdin.read())))
 package = sys.modules[{PACKAGE!r}] = types.ModuleType({PACKAGE!r})
 package.__path__ = []
 for name, source in sent["modules"]:
@@ -82,7 +82,7 @@ class CompanionArchive:
         self, run: Transport, archive: ShippedArchive, *, name: str, root: str, incoming: str, python: str = "python3"
     ) -> None:
         self._run, self.name = run, name
-        self._python = python
+        self._program = (python, "-I", "-S", "-c", _BOOTSTRAP)
         self._asked = {
             "root": root,
             "incoming": incoming,
@@ -101,8 +101,8 @@ class CompanionArchive:
             SyncError: the companion's storage failed, or the program did not answer.
             CompanionUnreachableError: raised by the transport.
         """
-        words = ["timeout", "-k", "5", str(int(self._patience_s)), *self._question(verb, fields)]
-        result = self._run(shlex.join(words), None)
+        words = ["timeout", "-k", "5", str(int(self._patience_s)), *self._program]
+        result = self._run(shlex.join(words), self._question(verb, fields).encode())
         if result.rc == 124:
             raise SyncError(
                 f"{self.name} did not answer within {self._patience_s:.0f} s: its storage is stuck or very slow",
@@ -119,18 +119,18 @@ class CompanionArchive:
         Raises:
             SyncError, CompanionUnreachableError: what has arrived is kept.
         """
-        answer = self._understood(feed(shlex.join(self._question("take", {}))))
+        # on the command line, as the archive is the input
+        answer = self._understood(feed(shlex.join([*self._program, self._question("take", {})])))
         taken_bytes = _count(answer, "taken_bytes")
         if taken_bytes < self._size_bytes:
             raise link_broke(f"sending the tiles to {self.name}", f"{taken_bytes / 1e6:.1f} MB have arrived")
         return self._size_bytes, answer.get("complete") is True
 
-    def _question(self, verb: str, fields: Mapping[str, Any]) -> Tuple[str, ...]:
-        """The command that is the program with what it is asked; its standard input is left to the archive."""
+    def _question(self, verb: str, fields: Mapping[str, Any]) -> str:
+        """The program and what it is asked, as its bootstrap reads them."""
         sources = [[f"{PACKAGE}.{_stem(module)}", _source(module)] for module in _MODULES]
-        request = {**self._asked, **fields, "verb": verb}
-        sent = zlib.compress(json.dumps({"modules": sources, "request": request}).encode(), 9)
-        return (self._python, "-I", "-S", "-c", _BOOTSTRAP, base64.b64encode(sent).decode())
+        sent = {"modules": sources, "request": {**self._asked, **fields, "verb": verb}}
+        return base64.b64encode(zlib.compress(json.dumps(sent).encode(), 9)).decode()
 
     def _understood(self, result: CommandResult) -> Dict[str, Any]:
         """The program's answer, where it is one."""

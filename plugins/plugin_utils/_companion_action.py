@@ -88,11 +88,9 @@ class CompanionAction(PhaseAction):
     def job_lines(self, command: str) -> Generator[str, None, CommandResult]:
         """The lines that one command of a remote job prints, as they come; Ansible's own way gives them at its end."""
         words = ["/bin/sh", "-c", self._with_path(command)]
-        ssh = self.ssh_command()
+        ssh = self.ssh_client()
         if ssh is not None:
-            # No master of its own: the connection that is open serves, and the end of this command would not end it.
-            host = str(self._connection.get_option("host"))
-            words = [ssh[0], "-o", "ControlMaster=no", *ssh[1:], "--", host, shlex.join(words)]
+            words = [*ssh, "--", str(self._connection.get_option("host")), shlex.join(words)]
         return stream_lines(words, silence_s=JOB_SILENCE_S)
 
     @staticmethod
@@ -210,6 +208,11 @@ class CompanionAction(PhaseAction):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             words += ["-o", f"ControlPath={str(control_path) % {'directory': folder}}"]
         return words
+
+    def ssh_client(self) -> Optional[List[str]]:
+        """`ssh_command` for what this process follows itself: never the master of others, it ends when it is ended."""
+        ssh = self.ssh_command()
+        return None if ssh is None else [ssh[0], "-o", "ControlMaster=no", *ssh[1:]]
 
     def facts_of(self, run: Run) -> Dict[str, Any]:
         """What this companion's doors have recorded so far."""

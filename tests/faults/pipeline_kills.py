@@ -243,7 +243,7 @@ class Pipeline:
             return supervisors if party == "supervisor" else below
         if party == "sync program":
             there = self.on_companion()
-            return [pid for pid, words in there.items() if words[-3:-2] == ["-c"] and "gps_denied_sync" in words[-2]]
+            return [pid for pid, words in there.items() if "-I" in words and "gps_denied_sync" in " ".join(words)]
         if party == "sshd":
             user = self.companion.user
             return [pid for pid in _pids() if _arguments(pid)[:1] == [f"sshd: {user}@notty"] and self._is_below(pid)]
