@@ -70,7 +70,7 @@ def _varint(value: int) -> bytes:
 def write_archive(path: Path, tiles: Dict[Tuple[int, int, int], bytes]) -> str:
     """A PMTiles archive with one directory; returns its sha256."""
     ids = sorted((tile_id_of(*key), data) for key, data in tiles.items())
-    body, lengths, offsets, seen = b"", [], [], {}
+    body, lengths, offsets, seen = bytearray(), [], [], {}
     for _tile_id, data in ids:
         if data not in seen:
             seen[data] = len(body)
@@ -90,7 +90,7 @@ def write_archive(path: Path, tiles: Dict[Tuple[int, int, int], bytes]) -> str:
         127 + len(root) + len(meta), 0, 127 + len(root) + len(meta), len(body), len(ids), len(ids), len(seen),
         1, 2, 1, 2, min(zooms), max(zooms), 0, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
-    path.write_bytes(header + root + meta + body)
+    path.write_bytes(b"".join((header, root, meta, body)))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
