@@ -49,6 +49,8 @@ module.main(sent["request"])
 ANSWER_S = 120.0
 SLOWEST_BYTES_PER_S = 5e6
 """A worn SD card; what takes longer than a read at this rate has stopped."""
+SIGN_EVERY_S = 10.0
+"""How often a companion that takes an archive gives a sign of life: several times before silence counts as the end."""
 MENDING = "what arrived is not what was sent; mending it"
 GOOD_BASE_RATIO = 0.5
 WORTHWHILE_RATIO = 0.9
@@ -120,7 +122,8 @@ class CompanionArchive:
             SyncError, CompanionUnreachableError: what has arrived is kept.
         """
         # on the command line, as the archive is the input
-        answer = self._understood(feed(shlex.join([*self._program, self._question("take", {})])))
+        words = [*self._program, self._question("take", {"sign_every_s": SIGN_EVERY_S})]
+        answer = self._understood(feed(shlex.join(words)))
         taken_bytes = _count(answer, "taken_bytes")
         if taken_bytes < self._size_bytes:
             raise link_broke(f"sending the tiles to {self.name}", f"{taken_bytes / 1e6:.1f} MB have arrived")

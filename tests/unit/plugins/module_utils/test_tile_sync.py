@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from ansible_collections.gps_denied.preflight.plugins.module_utils import _ssh_feed
+from ansible_collections.gps_denied.preflight.plugins.module_utils import _ssh_feed, _tile_sync
 from ansible_collections.gps_denied.preflight.plugins.module_utils._errors import (
     CompanionUnreachableError,
     SyncError,
@@ -421,6 +421,40 @@ def test_feeding_ends_typed(
     monkeypatch.setattr(_ssh_feed, "SILENCE_S", 60.0 if "took" in message else 1.0)
     with pytest.raises(error, match=message):
         ask_through(tmp_path, archives[0], script, deadline_s=2.0 if "took" in message else 60.0)
+
+
+SLOW_LINK = """
+# slow.py [--] HOST COMMAND: take all at once, as the buffers of a link do, and pass it on in pieces.
+import subprocess, sys, time
+data = sys.stdin.buffer.read()
+process = subprocess.Popen(["sh", "-c", sys.argv[3]], stdin=subprocess.PIPE)
+for start in range(0, len(data), len(data) // 8):
+    process.stdin.write(data[start : start + len(data) // 8])
+    process.stdin.flush()
+    time.sleep(0.5)
+process.stdin.close()
+sys.exit(process.wait())
+"""
+
+
+@pytest.mark.parametrize("sign_every_s", [0.1, 60.0])
+def test_a_slow_link_that_has_taken_all_is_not_silent(
+    vehicle: Vehicle,
+    archives: Archives,
+    stranger: KnownArchives,
+    monkeypatch: pytest.MonkeyPatch,
+    sign_every_s: float,
+) -> None:
+    """The program gives signs while it receives what lies in the link's buffers; without them it would be given up."""
+    (vehicle.folder / "slow.py").write_text(SLOW_LINK)
+    monkeypatch.setattr(Vehicle, "link", [sys.executable, "-I", "-S", str(vehicle.folder / "slow.py")])
+    monkeypatch.setattr(_ssh_feed, "SILENCE_S", 2.0)
+    monkeypatch.setattr(_tile_sync, "SIGN_EVERY_S", sign_every_s)
+    if sign_every_s < 1:
+        assert vehicle.sync(archives[0], stranger) == archives[0].size_bytes
+        return
+    with pytest.raises(CompanionUnreachableError, match="nothing was taken or answered for 2 s"):
+        vehicle.sync(archives[0], stranger)
 
 
 def test_an_early_answer_is_heard(tmp_path: Path, archives: Archives) -> None:
