@@ -24,6 +24,12 @@ NOT_TRUSTED = re.compile(
     r"host key verification failed|identification has changed|host key is known|revoked host key", re.IGNORECASE
 )
 REFUSED = re.compile(r"permission denied|authentication failed|too many authentication failures", re.IGNORECASE)
+ANSIBLES = re.compile(
+    r"^(Failed to connect to the host via ssh|Data could not be sent to remote host \S+ Make sure this host can be "
+    r"reached over ssh)[:.]\s*",
+    re.IGNORECASE,
+)
+"""What Ansible puts before ssh's own words, of which there may be none."""
 FINGERPRINT = re.compile(r"(SHA256:[A-Za-z0-9+/=]{20,})")
 
 
@@ -31,7 +37,7 @@ def link_error(
     host: str, text: str, *, phase: Optional[FailurePhase] = FailurePhase.COMPANION_BRINGUP
 ) -> CacheBuildError:
     """The error for a connection that failed; ssh's own text is data, and only its last line is shown."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line for line in (ANSIBLES.sub("", line).strip() for line in text.splitlines()) if line]
     last = re.sub(r"[^\x20-\x7e]", "", lines[-1])[:300] if lines else "no word from ssh"
     if NOT_TRUSTED.search(text):
         offered = FINGERPRINT.search(text)

@@ -21,7 +21,17 @@ Host key verification failed."""
         ("drone@10.0.0.1: Permission denied (publickey).", "CompanionNotReadyError", "refused the SSH login"),
         ("ssh: connect to host 10.0.0.1 port 22: No route to host", "CompanionUnreachableError", "No route to host"),
         ("Connection timed out\n\x1b]0;owned\x07 bye", "CompanionUnreachableError", "]0;owned bye"),
-        ("", "CompanionUnreachableError", "no word from ssh"),
+        ("", "CompanionUnreachableError", "cannot reach drone-1: no word from ssh"),
+        (
+            'Data could not be sent to remote host "10.0.0.1". Make sure this host can be reached over ssh: ',
+            "CompanionUnreachableError",
+            "cannot reach drone-1: no word from ssh",
+        ),
+        (
+            "Failed to connect to the host via ssh: ssh: connect to host 10.0.0.1 port 22: No route to host",
+            "CompanionUnreachableError",
+            "cannot reach drone-1: ssh: connect to host 10.0.0.1 port 22: No route to host",
+        ),
     ],
 )
 def test_what_ssh_said(text: str, kind: str, words: str) -> None:
